@@ -1,0 +1,188 @@
+#include "core/config.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <functional>
+#include <stdexcept>
+
+extern char** environ;
+
+namespace treadle {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::uint64_t number_from(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc{} || text.empty()) throw std::invalid_argument("a whole number");
+  const std::string_view suffix(end, text.data() + text.size() - end);
+  const int shift = suffix.empty() ? 0
+                    : suffix == "K" || suffix == "KiB" ? 10
+                    : suffix == "M" || suffix == "MiB" ? 20
+                    : suffix == "G" || suffix == "GiB" ? 30
+                                                       : -1;
+  if (shift < 0 || value > (UINT64_MAX >> shift)) {
+    throw std::invalid_argument("a whole number, optionally with K, M or G");
+  }
+  return value << shift;
+}
+
+// One setting: how it is read into a Config and printed from one.
+struct Row {
+  std::string_view name;
+  std::string_view unit;
+  std::string_view meaning;
+  bool must_agree;
+  std::function<void(Config&, const std::string&)> set;
+  std::function<std::string(const Config&)> get;
+};
+
+Row text(std::string_view name, std::string Config::*field, bool must_agree,
+         std::string_view meaning) {
+  return {name, "", meaning, must_agree,
+          [field](Config& c, const std::string& value) { c.*field = value; },
+          [field](const Config& c) { return c.*field; }};
+}
+
+Row choice(std::string_view name, std::string Config::*field, bool must_agree,
+           std::vector<std::string> allowed, std::string_view meaning) {
+  Row row = text(name, field, must_agree, meaning);
+  row.set = [field, allowed = std::move(allowed)](Config& c, const std::string& value) {
+    for (const auto& one : allowed) {
+      if (one == value) {
+        c.*field = value;
+        return;
+      }
+    }
+    throw std::invalid_argument(fmt::format("one of {}", fmt::join(allowed, ", ")));
+  };
+  return row;
+}
+
+Row bytes(std::string_view name, std::uint64_t Config::*field, std::uint64_t low,
+          std::uint64_t high, std::string_view meaning) {
+  return {name, "bytes", meaning, true,
+          [=](Config& c, const std::string& value) {
+            const std::uint64_t number = number_from(value);
+            if (number < low || number > high) {
+              throw std::invalid_argument(fmt::format("a size from {} to {} bytes", low, high));
+            }
+            c.*field = number;
+          },
+          [field](const Config& c) { return std::to_string(c.*field); }};
+}
+
+Row duration(std::string_view name, milliseconds Config::*field, bool must_agree,
+             milliseconds lowest, std::string_view meaning) {
+  return {name, "ms", meaning, must_agree,
+          [=](Config& c, const std::string& value) {
+            const std::uint64_t number = number_from(value);
+            if (number < static_cast<std::uint64_t>(lowest.count()) || number > (1ULL << 40)) {
+              throw std::invalid_argument(fmt::format("at least {} ms", lowest.count()));
+            }
+            c.*field = milliseconds(number);
+          },
+          [field](const Config& c) { return std::to_string((c.*field).count()); }};
+}
+
+// To add a setting: a field in Config, one row here.
+const std::vector<Row>& rows() {
+  static const std::vector<Row> kRows = {
+      choice("TREADLE_LOG", &Config::log_level, false, {"error", "warn", "info", "debug"},
+             "how much is written to stderr: error, warn, info or debug"),
+      choice("TREADLE_TRANSPORT", &Config::transport, true, {"auto", "tcp"},
+             "auto: shared memory on one host, tcp between hosts; tcp: tcp everywhere"),
+      text("TREADLE_INTERFACE", &Config::interface, false,
+           "network interfaces to use: names, addresses or CIDR blocks, comma-separated; a leading ^ "
+           "excludes instead; empty: all but loopback"),
+      text("TREADLE_PORT_RANGE", &Config::port_range, false,
+           "tcp ports to listen on, LOW-HIGH; empty: any free port"),
+      text("TREADLE_HOST", &Config::host, false,
+           "ranks share memory only with ranks of the same TREADLE_HOST on the same machine"),
+      choice("TREADLE_KERNELS", &Config::kernels, false, {"auto", "portable", "avx2", "avx512"},
+             "reduce kernels: auto, portable, avx2 or avx512"),
+      text("TREADLE_ALLREDUCE", &Config::allreduce, true,
+           "all-reduce algorithm: auto, or a name that treadle-info lists"),
+      text("TREADLE_BROADCAST", &Config::broadcast, true,
+           "broadcast algorithm: auto, or a name that treadle-info lists"),
+      text("TREADLE_ALLGATHER", &Config::allgather, true,
+           "all-gather algorithm: auto, or a name that treadle-info lists"),
+      text("TREADLE_REDUCE_SCATTER", &Config::reduce_scatter, true,
+           "reduce-scatter algorithm: auto, or a name that treadle-info lists"),
+      duration("TREADLE_TIMEOUT", &Config::timeout, false, milliseconds(1),
+               "deadline of an operation that is given none"),
+      duration("TREADLE_HEARTBEAT", &Config::heartbeat, true, milliseconds(100),
+               "a rank silent for twice this long is lost"),
+      bytes("TREADLE_EAGER_BYTES", &Config::eager_bytes, 4096, 1 << 20,
+            "payload a peer may send ahead of the matching call, per communicator and link"),
+      bytes("TREADLE_SEGMENT_BYTES", &Config::segment_bytes, 64 << 10, 512 << 10,
+            "messages are cut into segments of at most this size; an urgent one overtakes between"),
+      bytes("TREADLE_WINDOW_BYTES", &Config::window_bytes, 64 << 10, 16 << 20,
+            "shared-memory staging per rank and communicator, in each of two halves"),
+  };
+  return kRows;
+}
+
+}  // namespace
+
+Config config_from(std::span<const std::pair<std::string, std::string>> variables) {
+  Config config;
+  for (const auto& [name, value] : variables) {
+    if (!name.starts_with("TREADLE_")) continue;
+    // Names that belong to the Python package, the build or the tools, not to the core.
+    if (name == "TREADLE_PYTHON" || name == "TREADLE_VENV") continue;
+    const Row* found = nullptr;
+    for (const Row& row : rows()) {
+      if (row.name == name) found = &row;
+    }
+    if (found == nullptr) {
+      throw std::invalid_argument(fmt::format(
+          "unknown setting {}={}; run treadle-info --config for the list of settings", name, value));
+    }
+    try {
+      found->set(config, value);
+    } catch (const std::invalid_argument& expected) {
+      throw std::invalid_argument(
+          fmt::format("{}={}: expected {}", name, value, expected.what()));
+    }
+  }
+  return config;
+}
+
+Config config_from_environment() {
+  std::vector<std::pair<std::string, std::string>> variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view line(*entry);
+    const auto equals = line.find('=');
+    if (!line.starts_with("TREADLE_") || equals == std::string_view::npos) continue;
+    const std::string name(line.substr(0, equals));
+    variables.emplace_back(name, std::getenv(name.c_str()));
+  }
+  return config_from(variables);
+}
+
+std::vector<Setting> settings_of(const Config& config) {
+  const Config standard;
+  std::vector<Setting> settings;
+  for (const Row& row : rows()) {
+    settings.push_back({std::string(row.name), row.get(config), row.get(standard),
+                        std::string(row.unit), std::string(row.meaning), row.must_agree});
+  }
+  return settings;
+}
+
+std::uint64_t agreed_hash(const Config& config) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+  for (const Setting& setting : settings_of(config)) {
+    if (!setting.must_agree) continue;
+    for (const char c : setting.name + "=" + setting.value + "\n") {
+      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    }
+  }
+  return hash;
+}
+
+}  // namespace treadle
