@@ -1,4 +1,5 @@
-// The tables of algorithms, one per collective, in order of preference of nobody: selection.cc chooses.
+// The tables of algorithms, one per collective, in order of preference of nobody: selection.cc
+// chooses.
 //
 // Chunks by collective, for P ranks:   in_chunks            out_chunks
 //   allreduce                          any (the same)       any
@@ -18,7 +19,15 @@
 namespace treadle {
 
 enum class Collective : std::uint8_t {
-  kAllReduce, kBroadcast, kAllGather, kReduceScatter, kReduce, kGather, kScatter, kAllToAll, kBarrier,
+  kAllReduce,
+  kBroadcast,
+  kAllGather,
+  kReduceScatter,
+  kReduce,
+  kGather,
+  kScatter,
+  kAllToAll,
+  kBarrier,
 };
 inline constexpr int kCollectives = 9;
 

@@ -1,13 +1,14 @@
-// The public calls: a Context per process (or per rank, in tests), Communicators made from it, and the
-// Work that every call returns.
+// The public calls: a Context per process (or per rank, in tests), Communicators made from it, and
+// the Work that every call returns.
 //
-// Creating a Communicator opens no connection and allocates no staging; its first operation does. Ranks call
-// the same collectives in the same order on one communicator. Buffers must stay valid and unchanged until
-// the Work is done; input and output of a collective may be the same memory where it says so.
+// Creating a Communicator opens no connection and allocates no staging; its first operation does.
+// Ranks call the same collectives in the same order on one communicator. Buffers must stay valid
+// and unchanged until the Work is done; input and output of a collective may be the same memory
+// where it says so.
 //
-// Errors: a bad argument throws std::invalid_argument at the call. Failures of the world are Errors from
-// Work::wait; after the first one the communicator is broken and every later call on it throws that error.
-// Threads: any, unless a function says otherwise. In a forked child every call throws.
+// Errors: a bad argument throws std::invalid_argument at the call. Failures of the world are Errors
+// from Work::wait; after the first one the communicator is broken and every later call on it throws
+// that error. Threads: any, unless a function says otherwise. In a forked child every call throws.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -42,12 +43,12 @@ class Work {
   bool done() const;
   // Returns when the operation is complete; throws its Error. Drives progress meanwhile.
   void wait() const;
-  // The same, but gives up after `timeout`: throws Error(kTimeout) and leaves the operation running, which
-  // still owns its buffers.
+  // The same, but gives up after `timeout`: throws Error(kTimeout) and leaves the operation
+  // running, which still owns its buffers.
   void wait_for(milliseconds timeout) const;
   std::optional<Error> error() const;  // of a done operation
-  // Runs `callback` once when the operation is done (null: success), on a thread that may block and may
-  // call Treadle. At most one callback per operation; set it before anybody waits elsewhere.
+  // Runs `callback` once when the operation is done (null: success), on a thread that may block and
+  // may call Treadle. At most one callback per operation; set it before anybody waits elsewhere.
   void on_done(std::function<void(const Error*)> callback) const;
 
   std::uint64_t sequence() const;
@@ -69,8 +70,8 @@ struct CallOptions {
 };
 
 struct CommunicatorOptions {
-  std::string name;         // ranks of one communicator use the same name
-  std::vector<int> ranks;   // ranks of the context, in communicator order; empty: all
+  std::string name;        // ranks of one communicator use the same name
+  std::vector<int> ranks;  // ranks of the context, in communicator order; empty: all
   std::uint64_t generation = 0;
   std::optional<milliseconds> timeout;  // default: config.timeout
 };
@@ -94,13 +95,17 @@ class Communicator {
   // in: size() blocks of out's size; out may be the rank's block of in.
   Work reduce_scatter(ConstBytes in, Bytes out, DType dtype, ReduceOp op, const CallOptions& = {});
   // out is written on root only and may be empty elsewhere; in may be out on root.
-  Work reduce(ConstBytes in, Bytes out, DType dtype, ReduceOp op, int root, const CallOptions& = {});
-  Work gather(ConstBytes in, Bytes out, DType dtype, int root, const CallOptions& = {});   // out: root only
-  Work scatter(ConstBytes in, Bytes out, DType dtype, int root, const CallOptions& = {});  // in: root only
+  Work reduce(ConstBytes in, Bytes out, DType dtype, ReduceOp op, int root,
+              const CallOptions& = {});
+  Work gather(ConstBytes in, Bytes out, DType dtype, int root,
+              const CallOptions& = {});  // out: root only
+  Work scatter(ConstBytes in, Bytes out, DType dtype, int root,
+               const CallOptions& = {});  // in: root only
   // size() blocks each; in and out must not overlap.
   Work all_to_all(ConstBytes in, Bytes out, DType dtype, const CallOptions& = {});
   Work barrier(const CallOptions& = {});
-  // Messages of one (source, tag) match in the order of the calls. Sizes must be equal on both sides.
+  // Messages of one (source, tag) match in the order of the calls. Sizes must be equal on both
+  // sides.
   Work send(ConstBytes data, int to, std::int64_t tag, const CallOptions& = {});
   Work recv(Bytes data, int from, std::int64_t tag, const CallOptions& = {});
 
@@ -108,7 +113,8 @@ class Communicator {
   milliseconds timeout() const;
   // Fails every pending and later operation here and on all members. Never blocks long; idempotent.
   void abort(std::string_view reason = "abort() was called");
-  // Orderly end: waits for pending operations until their deadlines, then says goodbye. Never throws.
+  // Orderly end: waits for pending operations until their deadlines, then says goodbye. Never
+  // throws.
   void shutdown();
   std::optional<Error> error() const;  // why it is broken
   std::uint64_t operations_submitted() const;
@@ -128,8 +134,8 @@ struct ContextOptions {
 // One process's (or, in tests, one rank's) engine, links and bootstrap.
 class Context {
  public:
-  // Starts the engine's thread, which publishes this rank's address and collects the others'; waits for
-  // nobody. Throws std::invalid_argument for impossible options.
+  // Starts the engine's thread, which publishes this rank's address and collects the others'; waits
+  // for nobody. Throws std::invalid_argument for impossible options.
   static std::shared_ptr<Context> create(ContextOptions options);
   ~Context();
 

@@ -37,8 +37,8 @@ Description decode_description(ConstBytes in) {
   const auto op = r.get<std::uint8_t>();
   const auto reserved = r.get<std::uint8_t>();
   if (call > kLastCall || dtype >= kDTypes || op >= kReduceOps || reserved != 0) {
-    throw Error(ErrorCode::kCorrupt, "description: call {}, dtype {}, operator {}, reserved {}", call,
-                dtype, op, reserved);
+    throw Error(ErrorCode::kCorrupt, "description: call {}, dtype {}, operator {}, reserved {}",
+                call, dtype, op, reserved);
   }
   Description d;
   d.call = static_cast<Call>(call);
@@ -71,8 +71,8 @@ std::uint64_t Description::fingerprint() const {
 
 std::string Description::text() const {
   if (call == Call::kBarrier) return "barrier";
-  std::string out = fmt::format("{} of {} x {}", kCallNames.at(static_cast<std::size_t>(call)), elems,
-                                name_of(dtype));
+  std::string out = fmt::format("{} of {} x {}", kCallNames.at(static_cast<std::size_t>(call)),
+                                elems, name_of(dtype));
   if (reduces(call)) out += fmt::format(", {}", name_of(op));
   if (root >= 0) out += fmt::format(", root {}", root);
   if (override_hash != 0) out += fmt::format(", override {:#x}", override_hash);

@@ -22,7 +22,15 @@
 namespace treadle {
 
 enum class Call : std::uint8_t {
-  kAllReduce, kBroadcast, kAllGather, kReduceScatter, kReduce, kGather, kScatter, kAllToAll, kBarrier,
+  kAllReduce,
+  kBroadcast,
+  kAllGather,
+  kReduceScatter,
+  kReduce,
+  kGather,
+  kScatter,
+  kAllToAll,
+  kBarrier,
   kPointToPoint,
 };
 inline constexpr std::uint8_t kLastCall = 9;

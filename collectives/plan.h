@@ -1,11 +1,11 @@
-// A collective as data: who sends which chunk to whom, in which round. No bytes, dtypes, sockets or threads,
-// so a plan can be printed, costed, proved by playing all ranks, simulated and reordered.
+// A collective as data: who sends which chunk to whom, in which round. No bytes, dtypes, sockets or
+// threads, so a plan can be printed, costed, proved by playing all ranks, simulated and reordered.
 //
-// A plan works on chunks of an input and an output, and on numbered scratch slots, each large enough
-// for any chunk. Input and output may be the same memory. Rounds are numbered alike on all ranks of one
-// operation: what is sent in round r is received in round r. In a round all sends and receives run at
-// once; when all of them are complete, the reduces, copies and local steps run in the order listed; then
-// comes the next round. docs/design/003-plans.md.
+// A plan works on chunks of an input and an output, and on numbered scratch slots, each large
+// enough for any chunk. Input and output may be the same memory. Rounds are numbered alike on all
+// ranks of one operation: what is sent in round r is received in round r. In a round all sends and
+// receives run at once; when all of them are complete, the reduces, copies and local steps run in
+// the order listed; then comes the next round. docs/design/003-plans.md.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -31,23 +31,35 @@ enum class StepKind : std::uint8_t { kSend, kRecv, kReduce, kCopy, kLocal };
 
 // What the ranks of one host do together in shared memory (collectives/local/). All of the plan's
 // ranks on the host take part, in the same round.
-enum class LocalKind : std::uint8_t { kAllReduce, kReduceScatter, kAllGather, kBroadcast, kBarrier };
+enum class LocalKind : std::uint8_t {
+  kAllReduce,
+  kReduceScatter,
+  kAllGather,
+  kBroadcast,
+  kBarrier
+};
 
 struct Step {
   StepKind kind = StepKind::kSend;
-  int peer = -1;                // kSend, kRecv: rank in the communicator
-  Place from;                   // kSend, kCopy
-  Place to;                     // kRecv, kReduce, kCopy
-  std::vector<Place> operands;  // kReduce: to := left fold of these, in this order
+  int peer = -1;                          // kSend, kRecv: rank in the communicator
+  Place from = {};                        // kSend, kCopy
+  Place to = {};                          // kRecv, kReduce, kCopy
+  std::vector<Place> operands = {};       // kReduce: to := left fold of these, in this order
   LocalKind local = LocalKind::kBarrier;  // kLocal: over the whole input and output of the plan
 };
 
-inline Step send_step(int peer, Place from) { return {.kind = StepKind::kSend, .peer = peer, .from = from}; }
-inline Step recv_step(int peer, Place to) { return {.kind = StepKind::kRecv, .peer = peer, .to = to}; }
+inline Step send_step(int peer, Place from) {
+  return {.kind = StepKind::kSend, .peer = peer, .from = from};
+}
+inline Step recv_step(int peer, Place to) {
+  return {.kind = StepKind::kRecv, .peer = peer, .to = to};
+}
 inline Step reduce_step(Place to, std::vector<Place> operands) {
   return {.kind = StepKind::kReduce, .to = to, .operands = std::move(operands)};
 }
-inline Step copy_step(Place to, Place from) { return {.kind = StepKind::kCopy, .from = from, .to = to}; }
+inline Step copy_step(Place to, Place from) {
+  return {.kind = StepKind::kCopy, .from = from, .to = to};
+}
 inline Step local_step(LocalKind kind) { return {.kind = StepKind::kLocal, .local = kind}; }
 
 struct Round {
@@ -59,8 +71,8 @@ struct Plan {
   int out_chunks = 1;  // the same for the output
   int scratch_slots = 0;
   // A message of round r + early_rounds may land in its place while this rank is still in round r.
-  // Safe if that place is not in use then: nothing is still to be read from it, or what is read there
-  // must have reached its reader before the message could be sent.
+  // Safe if that place is not in use then: nothing is still to be read from it, or what is read
+  // there must have reached its reader before the message could be sent.
   int early_rounds = 0;
   std::vector<Round> rounds;
 };
@@ -73,8 +85,8 @@ struct PlanInput {
   std::span<const int> host_of_rank = {};  // host number of each rank; empty: each its own host
 };
 
-// How the additions of an algorithm associate (contract 2): a function of the element's offset, ranks
-// and host map only.
+// How the additions of an algorithm associate (contract 2): a function of the element's offset,
+// ranks and host map only.
 enum class OrderClass : std::uint8_t {
   kNone,       // moves data, adds nothing
   kRankOrder,  // left fold in rank order

@@ -19,7 +19,7 @@ std::uint64_t number_from(std::string_view text) {
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (code != std::errc{} || text.empty()) throw std::invalid_argument("a whole number");
   const std::string_view suffix(end, text.data() + text.size() - end);
-  const int shift = suffix.empty() ? 0
+  const int shift = suffix.empty()                     ? 0
                     : suffix == "K" || suffix == "KiB" ? 10
                     : suffix == "M" || suffix == "MiB" ? 20
                     : suffix == "G" || suffix == "GiB" ? 30
@@ -42,7 +42,10 @@ struct Row {
 
 Row text(std::string_view name, std::string Config::*field, bool must_agree,
          std::string_view meaning) {
-  return {name, "", meaning, must_agree,
+  return {name,
+          "",
+          meaning,
+          must_agree,
           [field](Config& c, const std::string& value) { c.*field = value; },
           [field](const Config& c) { return c.*field; }};
 }
@@ -64,7 +67,10 @@ Row choice(std::string_view name, std::string Config::*field, bool must_agree,
 
 Row bytes(std::string_view name, std::uint64_t Config::*field, std::uint64_t low,
           std::uint64_t high, std::string_view meaning) {
-  return {name, "bytes", meaning, true,
+  return {name,
+          "bytes",
+          meaning,
+          true,
           [=](Config& c, const std::string& value) {
             const std::uint64_t number = number_from(value);
             if (number < low || number > high) {
@@ -77,7 +83,10 @@ Row bytes(std::string_view name, std::uint64_t Config::*field, std::uint64_t low
 
 Row duration(std::string_view name, milliseconds Config::*field, bool must_agree,
              milliseconds lowest, std::string_view meaning) {
-  return {name, "ms", meaning, must_agree,
+  return {name,
+          "ms",
+          meaning,
+          must_agree,
           [=](Config& c, const std::string& value) {
             const std::uint64_t number = number_from(value);
             if (number < static_cast<std::uint64_t>(lowest.count()) || number > (1ULL << 40)) {
@@ -96,7 +105,8 @@ const std::vector<Row>& rows() {
       choice("TREADLE_TRANSPORT", &Config::transport, true, {"auto", "tcp"},
              "auto: shared memory on one host, tcp between hosts; tcp: tcp everywhere"),
       text("TREADLE_INTERFACE", &Config::interface, false,
-           "network interfaces to use: names, addresses or CIDR blocks, comma-separated; a leading ^ "
+           "network interfaces to use: names, addresses or CIDR blocks, comma-separated; a leading "
+           "^ "
            "excludes instead; empty: all but loopback"),
       text("TREADLE_PORT_RANGE", &Config::port_range, false,
            "tcp ports to listen on, LOW-HIGH; empty: any free port"),
@@ -139,14 +149,14 @@ Config config_from(std::span<const std::pair<std::string, std::string>> variable
       if (row.name == name) found = &row;
     }
     if (found == nullptr) {
-      throw std::invalid_argument(fmt::format(
-          "unknown setting {}={}; run treadle-info --config for the list of settings", name, value));
+      throw std::invalid_argument(
+          fmt::format("unknown setting {}={}; run treadle-info --config for the list of settings",
+                      name, value));
     }
     try {
       found->set(config, value);
     } catch (const std::invalid_argument& expected) {
-      throw std::invalid_argument(
-          fmt::format("{}={}: expected {}", name, value, expected.what()));
+      throw std::invalid_argument(fmt::format("{}={}: expected {}", name, value, expected.what()));
     }
   }
   return config;

@@ -1,8 +1,9 @@
 // Every setting of the library, in one place, read once.
 //
-// A setting is one field here and one row {name, unit, meaning} in config.cc, from which it is read,
-// printed (`treadle-info --config`) and documented. The environment variable TREADLE_<NAME> sets it;
-// an unknown TREADLE_ variable is an error. The only getenv of the code base is in config.cc.
+// A setting is one field here and one row {name, unit, meaning} in config.cc, from which it is
+// read, printed (`treadle-info --config`) and documented. The environment variable TREADLE_<NAME>
+// sets it; an unknown TREADLE_ variable is an error. The only getenv of the code base is in
+// config.cc.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -33,12 +34,12 @@ struct Config {
 };
 
 struct Setting {
-  std::string name;     // "TREADLE_HEARTBEAT"
-  std::string value;    // current
-  std::string standard; // default
-  std::string unit;     // "ms", "bytes", "" …
+  std::string name;      // "TREADLE_HEARTBEAT"
+  std::string value;     // current
+  std::string standard;  // default
+  std::string unit;      // "ms", "bytes", "" …
   std::string meaning;
-  bool must_agree;      // part of the settings hash in the hello
+  bool must_agree;  // part of the settings hash in the hello
 };
 
 // Throws std::invalid_argument that names the variable, its value and what was expected.

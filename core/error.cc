@@ -6,15 +6,24 @@ namespace treadle {
 
 std::string_view name_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kBug: return "bug";
-    case ErrorCode::kPeerLost: return "peer lost";
-    case ErrorCode::kTimeout: return "timeout";
-    case ErrorCode::kMismatch: return "mismatch";
-    case ErrorCode::kAborted: return "aborted";
-    case ErrorCode::kRemote: return "remote failure";
-    case ErrorCode::kCorrupt: return "corrupt";
-    case ErrorCode::kSystem: return "system";
-    case ErrorCode::kUnsupported: return "unsupported";
+    case ErrorCode::kBug:
+      return "bug";
+    case ErrorCode::kPeerLost:
+      return "peer lost";
+    case ErrorCode::kTimeout:
+      return "timeout";
+    case ErrorCode::kMismatch:
+      return "mismatch";
+    case ErrorCode::kAborted:
+      return "aborted";
+    case ErrorCode::kRemote:
+      return "remote failure";
+    case ErrorCode::kCorrupt:
+      return "corrupt";
+    case ErrorCode::kSystem:
+      return "system";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
   }
   return "unknown";
 }

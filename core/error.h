@@ -1,9 +1,10 @@
 // Errors of the world and of this library, with the lines that say what was being attempted.
 //
 // Our bug -> TREADLE_CHECK throws kBug. A caller's bad argument at a public call ->
-// std::invalid_argument. The world failed -> Error. "Not yet", "full" and "absent" are return values.
-// The text says what was tried, with which rank, how far it got and the system's reason; every frame
-// that knows more adds a "while ..." line. An Error is a value: copy it, store it, throw it later.
+// std::invalid_argument. The world failed -> Error. "Not yet", "full" and "absent" are return
+// values. The text says what was tried, with which rank, how far it got and the system's reason;
+// every frame that knows more adds a "while ..." line. An Error is a value: copy it, store it,
+// throw it later.
 #pragma once
 #include <fmt/format.h>
 
@@ -86,9 +87,9 @@ Error system_error(int error_number, fmt::format_string<Args...> text, Args&&...
 }  // namespace treadle
 
 // Throws Error{kBug} with the place, the condition and the text if `condition` is false.
-#define TREADLE_CHECK(condition, ...)                                                     \
-  do {                                                                                    \
-    if (!(condition)) {                                                                   \
-      ::treadle::throw_bug(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));   \
-    }                                                                                     \
+#define TREADLE_CHECK(condition, ...)                                                   \
+  do {                                                                                  \
+    if (!(condition)) {                                                                 \
+      ::treadle::throw_bug(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
+    }                                                                                   \
   } while (false)

@@ -28,7 +28,8 @@ class WireWriter {
 
   template <WireScalar T>
   void put(T value) {
-    TREADLE_CHECK(out_.size() - at_ >= sizeof(T), "wire writer: {} bytes is too small", out_.size());
+    TREADLE_CHECK(out_.size() - at_ >= sizeof(T), "wire writer: {} bytes is too small",
+                  out_.size());
     std::memcpy(out_.data() + at_, &value, sizeof(T));
     at_ += sizeof(T);
   }

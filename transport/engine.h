@@ -1,12 +1,12 @@
 // The progress engine: one epoll, one thread of its own, and a baton.
 //
-// Whoever holds the baton drives: runs posted functions, polls, reads and writes. A thread that waits
-// for something takes the baton and drives itself, so that a blocking call costs no thread hand-off; the
-// engine's thread drives while nobody waits. The holder runs no user code. `_on_loop` functions are
-// called by the holder of the baton only.
+// Whoever holds the baton drives: runs posted functions, polls, reads and writes. A thread that
+// waits for something takes the baton and drives itself, so that a blocking call costs no thread
+// hand-off; the engine's thread drives while nobody waits. The holder runs no user code. `_on_loop`
+// functions are called by the holder of the baton only.
 //
-// Waiting is: a short spin, at most 20 yields, then sleep in epoll in slices of at most heartbeat/4.
-// docs/design/002-progress.md.
+// Waiting is: a short spin, at most 20 yields, then sleep in epoll in slices of at most
+// heartbeat/4. docs/design/002-progress.md.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -47,8 +47,8 @@ class Engine {
    public:
     virtual ~Poller() = default;
     virtual bool poll_on_loop() = 0;  // true: something moved
-    // The driver is about to sleep (true) or has woken (false): publish it where peers look, so that
-    // they ring the doorbell. The engine polls once more between announcing and sleeping.
+    // The driver is about to sleep (true) or has woken (false): publish it where peers look, so
+    // that they ring the doorbell. The engine polls once more between announcing and sleeping.
     virtual void announce_sleep_on_loop(bool asleep) = 0;
   };
 
@@ -64,13 +64,15 @@ class Engine {
 
   // Runs `function` on the loop, soon. Any thread.
   void post(std::function<void()> function);
+  // The same for a caller that will wait_until() at once: wakes nobody if nobody drives.
+  void post_before_wait(std::function<void()> function);
   // Makes a sleeping driver look again. Any thread.
   void wake() const { doorbell_->ring(); }
   std::shared_ptr<Doorbell> doorbell() const { return doorbell_; }
 
   // Drives, or sleeps while another thread drives, until `done()` or the deadline; returns done().
-  // `done` is called without the baton, often, and must be cheap. Whoever makes it true on the loop must
-  // call notify_waiters_on_loop(). Any thread, several at once.
+  // `done` is called without the baton, often, and must be cheap. Whoever makes it true on the loop
+  // must call notify_waiters_on_loop(). Any thread, several at once.
   bool wait_until(const std::function<bool()>& done, Deadline by);
   void notify_waiters_on_loop();
 
@@ -92,28 +94,44 @@ class Engine {
   void run_user_code(std::function<void()> function);
 
  private:
-  struct Waiter;
-  bool drive_once(bool may_sleep, Deadline sleep_until);
-  bool run_ready();
-  int epoll(int timeout_ms);
-  void thread_main();
+  struct Waiter {
+    std::condition_variable ready;
+  };
+  struct UserThread;
+
+  void enqueue(std::function<void()> function, bool caller_waits);
+  void drive(const std::function<bool()>& done, Deadline by, bool is_engine_thread);
+  bool run_ready_on_loop(bool look_at_fds);
+  bool run_posted_on_loop();
+  bool run_timers_on_loop();
+  bool poll_fds_on_loop(int timeout_ms);
+  void announce_sleep_on_loop(bool asleep);
+  void sleep_on_loop(const std::function<bool()>& done, Deadline by);
+  Deadline next_wake_on_loop(Deadline by) const;
+  void take_baton_locked();
+  void leave_baton(std::unique_lock<std::mutex>& lock);
   void arm_thread(bool armed);
-  void leave_baton();
-  void user_thread_main();
+  void thread_main();
 
-  Options options_;
-  int epoll_fd_ = -1;
-  int outer_fd_ = -1;
+  const Options options_;
+  const int process_;
+  int epoll_fd_ = -1;  // everything a driver waits for
+  int outer_fd_ =
+      -1;  // what the engine's thread waits for: epoll_fd_ while nobody drives, and stopping
   std::shared_ptr<Doorbell> doorbell_;
-  int stop_fd_ = -1;
+  std::unique_ptr<Doorbell> stop_;
 
-  std::mutex mutex_;  // guards the fields down to `stopping_`
+  std::mutex mutex_;  // guards posted_, waiters_ and driven_
   std::vector<std::function<void()>> posted_;
-  std::atomic<bool> has_posted_{false};
   std::list<Waiter*> waiters_;
   bool driven_ = false;
+
+  std::atomic<bool> has_posted_{false};
+  std::atomic<bool> has_waiters_{false};
+  std::atomic<bool> sleeping_{false};  // the driver is in epoll, or about to be
   std::atomic<bool> stopping_{false};
   std::atomic<std::thread::id> driver_{};
+  std::atomic<Clock::rep> thread_wake_{0};  // when the engine's thread must drive at the latest
 
   // Loop only.
   struct FdEntry {
@@ -124,13 +142,8 @@ class Engine {
   std::vector<Poller*> pollers_;
   std::multimap<Deadline, std::pair<std::uint64_t, std::function<void()>>> timers_;
   std::uint64_t next_timer_ = 1;
-  std::atomic<bool> sleeping_{false};
 
-  std::mutex user_mutex_;
-  std::condition_variable user_ready_;
-  std::vector<std::function<void()>> user_code_;
-  bool user_stop_ = false;
-  std::thread user_thread_;
+  std::shared_ptr<UserThread> user_;
   std::thread thread_;
 };
 

@@ -4,10 +4,9 @@
 //   u8  format         1
 //   u8  kind           MessageKind
 //   u32 size_bytes     payload that follows this header, at most kMaxPayloadBytes
-//   u64 communicator   hash of (run instance, group name, ordered ranks, generation); 0: the link itself
-//   u64 sequence       which operation on the communicator, or which message of (source, tag)
-//   u64 fingerprint    of the operation's description (contract 3)
-//   i64 tag            point-to-point only
+//   u64 communicator   hash of (run instance, group name, ordered ranks, generation); 0: the link
+//   itself u64 sequence       which operation on the communicator, or which message of (source,
+//   tag) u64 fingerprint    of the operation's description (contract 3) i64 tag point-to-point only
 //   u64 total_bytes    payload of the whole message
 //   u64 offset_bytes   where this segment's payload lies in the message
 //   u64 consumed_bytes eager payload of this communicator that the sender has matched so far
@@ -15,29 +14,29 @@
 //   u32 step           round of the plan
 //   u64 reserved x2    zero
 //
-// (communicator, kind, sequence, lane, step, tag) names a message and offset_bytes a segment of it, so
-// messages may arrive in any order. A reader rejects another magic, a newer format, an unknown
+// (communicator, kind, sequence, lane, step, tag) names a message and offset_bytes a segment of it,
+// so messages may arrive in any order. A reader rejects another magic, a newer format, an unknown
 // kind, a payload beyond the maximum, and a segment that does not lie inside its message.
 #pragma once
-#include <cstdint>
 #include <compare>
+#include <cstdint>
 
 #include "core/bytes.h"
 
 namespace treadle {
 
 enum class MessageKind : std::uint8_t {
-  kHello = 1,      // who is calling; first message of every connection
-  kHelloReply,     // accepted, or why not
-  kHeartbeat,      // alive; the payload lists operations that have been pending for a second
-  kData,           // one step of a collective
-  kPointToPoint,   // send/recv
-  kAnnounce,       // a kData or kPointToPoint message waits at its sender for a grant
-  kGrant,          // the receiver has room: send (sequence, lane, steps up to `step`) or (tag, sequence)
-  kConsumed,       // only consumed_bytes matters
-  kFailure,        // the communicator has failed; the payload says how
-  kSegment,        // a shared-memory segment travels beside this message
-  kGoodbye,        // orderly close; silence and end of file after it are no failure
+  kHello = 1,     // who is calling; first message of every connection
+  kHelloReply,    // accepted, or why not
+  kHeartbeat,     // alive; the payload lists operations that have been pending for a second
+  kData,          // one step of a collective
+  kPointToPoint,  // send/recv
+  kAnnounce,      // a kData or kPointToPoint message waits at its sender for a grant
+  kGrant,     // the receiver has room: send (sequence, lane, steps up to `step`) or (tag, sequence)
+  kConsumed,  // only consumed_bytes matters
+  kFailure,   // the communicator has failed; the payload says how
+  kSegment,   // a shared-memory segment travels beside this message
+  kGoodbye,   // orderly close; silence and end of file after it are no failure
 };
 inline constexpr std::uint8_t kLastMessageKind = 11;
 

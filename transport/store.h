@@ -20,10 +20,9 @@ class Store {
   // Creates or replaces. Throws Error(kSystem) if the store is out of reach.
   virtual void set(std::string_view key, std::string_view value) = 0;
 
-  // The value; waits for the key until `by`, then returns nothing. Throws Error(kSystem) if the store
-  // is out of reach.
-  // Threads: any, one call at a time; a call must not keep others from using the underlying store for
-  // more than 100 ms, so callers pass near deadlines and ask again.
+  // The value; waits for the key until `by`, then returns nothing. Throws Error(kSystem) if the
+  // store is out of reach. Threads: any, one call at a time; a call must not keep others from using
+  // the underlying store for more than 100 ms, so callers pass near deadlines and ask again.
   virtual std::optional<std::string> get(std::string_view key, Deadline by) = 0;
 };
 

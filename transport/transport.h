@@ -21,7 +21,8 @@
 
 namespace treadle {
 
-// Memory that several processes map. In one process (memory transport) all ranks hold the same mapping.
+// Memory that several processes map. In one process (memory transport) all ranks hold the same
+// mapping.
 class SharedSegment {
  public:
   virtual ~SharedSegment() = default;
@@ -32,10 +33,12 @@ class SharedSegment {
 enum Priority : int { kUrgent = 0, kNormal = 100 };
 
 struct Outgoing {
-  MessageHeader header;  // size_bytes and offset_bytes are set by the connection, segment by segment
-  ConstBytes payload;    // valid until done is called, or until cancel_on_loop has returned
+  MessageHeader
+      header;          // size_bytes and offset_bytes are set by the connection, segment by segment
+  ConstBytes payload;  // valid until done is called, or until cancel_on_loop has returned
   int priority = kNormal;
-  // Called once, when the payload may be reused. Not called for cancelled messages nor after a close.
+  // Called once, when the payload may be reused. Not called for cancelled messages nor after a
+  // close.
   std::function<void()> done;
   std::shared_ptr<SharedSegment> segment;  // travels beside the message where can_share()
 };
@@ -44,9 +47,9 @@ struct Outgoing {
 class ConnectionEvents {
  public:
   virtual ~ConnectionEvents() = default;
-  // A segment's header arrived. Returns where its size_bytes of payload go (exactly that many bytes,
-  // valid until on_payload_on_loop or cancel_on_loop), or nothing to drop them. A thrown Error closes the
-  // connection with it. For size_bytes == 0 the answer is ignored.
+  // A segment's header arrived. Returns where its size_bytes of payload go (exactly that many
+  // bytes, valid until on_payload_on_loop or cancel_on_loop), or nothing to drop them. A thrown
+  // Error closes the connection with it. For size_bytes == 0 the answer is ignored.
   virtual std::optional<Bytes> on_header_on_loop(const MessageHeader& header) = 0;
   // The payload of that header is complete (or was dropped).
   virtual void on_payload_on_loop(const MessageHeader& header,
@@ -60,9 +63,9 @@ class Connection {
  public:
   virtual ~Connection() = default;  // closes without telling anybody
   virtual void post_on_loop(Outgoing message) = 0;
-  // Forgets everything of this communicator: queued messages are dropped (of one partly written, the rest
-  // is copied), the rest of a payload being received is discarded. Afterwards no buffer of that
-  // communicator is touched.
+  // Forgets everything of this communicator: queued messages are dropped (of one partly written,
+  // the rest is copied), the rest of a payload being received is discarded. Afterwards no buffer of
+  // that communicator is touched.
   virtual void cancel_on_loop(std::uint64_t communicator) = 0;
   virtual bool flushed_on_loop() const = 0;  // every posted byte has left this process's queues
   virtual bool can_share() const = 0;
@@ -74,8 +77,8 @@ class Connection {
 // What a connection is for. Hello, grants, heartbeats and failures never queue behind data.
 enum class Lane : std::uint8_t { kControl = 0, kData = 1 };
 
-// Called for every accepted connection: gets the connection, keeps it, and returns its events, which
-// must outlive it.
+// Called for every accepted connection: gets the connection, keeps it, and returns its events,
+// which must outlive it.
 using AcceptHandler = std::function<ConnectionEvents&(std::unique_ptr<Connection>)>;
 
 class Listener {
@@ -93,8 +96,8 @@ class Transport {
   virtual std::string unusable_because() const = 0;
   virtual std::unique_ptr<Listener> listen_on_loop(AcceptHandler on_accept) = 0;
   // Never blocks: messages posted before the connection stands are kept. A failure to connect is
-  // reported to on_closed_on_loop (never from inside this call) with every address tried and its reason;
-  // the caller decides whether to try again. `same_host`: the peer's host id equals ours.
+  // reported to on_closed_on_loop (never from inside this call) with every address tried and its
+  // reason; the caller decides whether to try again. `same_host`: the peer's host id equals ours.
   virtual std::unique_ptr<Connection> connect_on_loop(std::string_view address, Lane lane,
                                                       bool same_host, ConnectionEvents& events) = 0;
   // Memory that connections of this transport can pass, or null where they cannot.
@@ -117,8 +120,8 @@ struct TransportRow {
 };
 std::vector<TransportRow> standard_transports();
 
-// Identifies this host for the purpose of sharing memory: hash of boot id, network namespace, user id
-// and TREADLE_HOST.
+// Identifies this host for the purpose of sharing memory: hash of boot id, network namespace, user
+// id and TREADLE_HOST.
 std::uint64_t this_host_id(const Config& config);
 
 }  // namespace treadle

@@ -1,0 +1,459 @@
+#include "collectives/communicator_state.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace treadle {
+namespace {
+
+std::uint64_t identity_of(const CommunicatorOptions& options, const std::vector<int>& ranks) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  const auto mix = [&hash](std::uint64_t value) {
+    for (int i = 0; i < 8; ++i) hash = (hash ^ ((value >> (8 * i)) & 0xff)) * 0x100000001b3ULL;
+  };
+  for (const char c : options.name) mix(static_cast<unsigned char>(c));
+  mix(options.generation);
+  for (const int r : ranks) mix(static_cast<std::uint64_t>(r));
+  return hash == 0 ? 1 : hash;  // 0 names the link itself
+}
+
+std::vector<int> all_or(std::vector<int> ranks, int world) {
+  if (!ranks.empty()) return ranks;
+  ranks.resize(static_cast<std::size_t>(world));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
+int index_of(const std::vector<int>& ranks, int world_rank) {
+  const auto found = std::ranges::find(ranks, world_rank);
+  if (found == ranks.end()) {
+    throw std::invalid_argument(fmt::format("rank {} is not in the group's ranks [{}]", world_rank,
+                                            fmt::join(ranks, ", ")));
+  }
+  return static_cast<int>(found - ranks.begin());
+}
+
+}  // namespace
+
+CommunicatorState::CommunicatorState(std::shared_ptr<ContextState> owner,
+                                     CommunicatorOptions wanted)
+    : context(std::move(owner)),
+      options(wanted),
+      ranks(all_or(wanted.ranks, context->ranks)),
+      rank(index_of(ranks, context->rank)),
+      size(static_cast<int>(ranks.size())),
+      timeout_ms(wanted.timeout.value_or(context->config.timeout).count()),
+      id_(identity_of(options, ranks)),
+      unmatched_bytes_(ranks.size()),
+      landing_(ranks.size()),
+      control_landing_(ranks.size()),
+      landing_early_(ranks.size()),
+      arrivals_(ranks.size()),
+      left_(ranks.size()),
+      flow_(context->mesh, id_, ranks, context->config.eager_bytes),
+      point_to_point_(flow_) {
+  context->engine.post([this, alive = alive_] {
+    if (!*alive) return;
+    guarded_on_loop([this] { context->mesh.add_sink_on_loop(id_, *this); });
+  });
+}
+
+CommunicatorState::~CommunicatorState() { shutdown(); }
+
+int CommunicatorState::rank_of_peer(int peer) const {
+  const auto found = std::ranges::find(ranks, peer);
+  return found == ranks.end() ? -1 : static_cast<int>(found - ranks.begin());
+}
+
+std::optional<Error> CommunicatorState::error() const {
+  const std::lock_guard lock(error_mutex_);
+  return error_;
+}
+
+// An Error that leaves `body` breaks the communicator, not the process and not the link.
+void CommunicatorState::guarded_on_loop(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    fail_on_loop(error);
+  } catch (const std::exception& error) {
+    fail_on_loop(Error(ErrorCode::kBug, "{}", error.what()));
+  }
+}
+
+// ---- starting ----
+
+void CommunicatorState::start_on_loop(Pending pending) {
+  const std::uint64_t sequence = pending.operation->sequence;
+  auto& entry = pending_[sequence] = std::move(pending);
+  if (broken_) {
+    Error failure = *error();
+    failure.add_context(entry.operation->text());
+    return complete_on_loop(sequence, failure);
+  }
+  history_[sequence] = entry.operation->description;
+  if (history_.size() > 1024) history_.erase(history_.begin());
+  arm_watch_on_loop(std::min(entry.operation->deadline, announce_time(*entry.operation)));
+  engage_on_loop();
+  for (int r = 0; r < size; ++r) {
+    const auto& left = left_[static_cast<std::size_t>(r)];
+    if (left && *left <= sequence) {
+      Error gone(ErrorCode::kPeerLost, "{} has left the group after {} operations", rank_text(r),
+                 *left);
+      throw gone.blame(ranks[static_cast<std::size_t>(r)]);
+    }
+    const auto& arrival = arrivals_[static_cast<std::size_t>(r)];
+    if (arrival && arrival->sequence == sequence) {
+      compare_on_loop(r, sequence, arrival->description);
+      announce_on_loop(entry);
+    }
+  }
+  if (context->mesh.ready_on_loop()) begin_on_loop(entry);
+}
+
+// First use: learns who shares a host, and opens the control overlay.
+void CommunicatorState::engage_on_loop() {
+  Mesh& mesh = context->mesh;
+  if (engaged_ || !mesh.ready_on_loop()) return;
+  engaged_ = true;
+  bool all_here = true;
+  for (const int peer : ranks) {
+    if (const auto& lost = mesh.lost_on_loop(peer)) throw *lost;
+  }
+  for (int r = 0; r < size; ++r) {
+    const bool here = mesh.same_host_on_loop(ranks[static_cast<std::size_t>(r)]);
+    all_here = all_here && here;
+    // Ranks that share this rank's host get number 0 on every rank of that host; the overlay and
+    // `local` need no more than the partition, which all ranks derive from the same roster.
+    host_of_rank_.push_back(
+        static_cast<int>(std::ranges::find_if(ranks,
+                                              [&](int other) {
+                                                return mesh.share_host_on_loop(
+                                                    other, ranks[static_cast<std::size_t>(r)]);
+                                              }) -
+                         ranks.begin()));
+  }
+  neighbours_ = overlay_neighbours(rank, host_of_rank_);
+  if (all_here && size > 1) {
+    // Shared memory needs everybody's doorbell.
+    for (const int peer : ranks) {
+      if (peer != context->rank) mesh.want_on_loop(peer);
+    }
+    if (rank == 0) {
+      const auto window = context->config.window_bytes;
+      segment_ = mesh.make_segment_on_loop(LocalGroup::segment_bytes(size, window));
+      for (int r = 1; r < size; ++r) {
+        const MessageHeader header{.kind = MessageKind::kSegment, .communicator = id_};
+        mesh.post_on_loop(ranks[static_cast<std::size_t>(r)], Lane::kControl,
+                          {.header = header,
+                           .payload = {},
+                           .priority = kUrgent,
+                           .done = nullptr,
+                           .segment = segment_});
+      }
+    }
+  } else if (size == 1) {
+    segment_ =
+        mesh.make_segment_on_loop(LocalGroup::segment_bytes(1, context->config.window_bytes));
+  }
+  for (const int r : neighbours_) mesh.want_on_loop(ranks[static_cast<std::size_t>(r)]);
+  build_local_on_loop();
+}
+
+void CommunicatorState::build_local_on_loop() {
+  if (local_ || !segment_) return;
+  const auto window = context->config.window_bytes;
+  const std::size_t needed = LocalGroup::segment_bytes(size, window);
+  if (segment_->bytes().size() < needed) {
+    throw Error(ErrorCode::kCorrupt, "the shared segment has {} bytes, {} are needed",
+                segment_->bytes().size(), needed);
+  }
+  std::vector<std::shared_ptr<Doorbell>> doorbells(ranks.size());
+  for (int r = 0; r < size; ++r) {
+    if (r == rank) continue;
+    auto& bell = doorbells[static_cast<std::size_t>(r)];
+    bell = context->mesh.doorbell_on_loop(ranks[static_cast<std::size_t>(r)]);
+    if (!bell) return;  // on_linked_on_loop comes back here
+  }
+  local_ =
+      std::make_unique<LocalGroup>(segment_->bytes(), rank, size, window, std::move(doorbells));
+  local_ready_.store(true, std::memory_order_release);
+}
+
+void CommunicatorState::begin_on_loop(Pending& pending) {
+  if (!pending.is_local) {
+    const Algorithm& algorithm = algorithm_for(pending.call, pending.options);
+    pending.is_local = algorithm.name == "local";
+    if (!pending.is_local) return prepare_run(pending, algorithm);
+    pending.local = local_call(pending.call, pending.options, *pending.operation);
+  }
+  if (!polling_) {
+    context->engine.add_poller_on_loop(*this);
+    polling_ = true;
+  }
+}
+
+// ---- operations over messages ----
+
+// Algorithms that do not fold everything at once carry partials in the accumulation type, so that
+// nothing is rounded or scaled on the way.
+void CommunicatorState::prepare_run(Pending& pending, const Algorithm& algorithm) {
+  const CollectiveCall& call = pending.call;
+  const Scale scale = scale_of(call, pending.options);
+  PlanData data{.in = call.in,
+                .out = call.out,
+                .dtype = call.dtype,
+                .op = call.op,
+                .scale = scale,
+                .fold = context->fold.fold(call.dtype, call.op)};
+  const bool is_16_bit = call.dtype == DType::kF16 || call.dtype == DType::kBF16;
+  const bool partials =
+      algorithm.order == OrderClass::kRing || algorithm.order == OrderClass::kTree;
+  if (partials && (is_16_bit || scale.before != 1.0 || scale.after != 1.0)) {
+    const std::size_t elems = call.in.size() / size_of(call.dtype);
+    data.dtype = is_16_bit ? DType::kF32 : call.dtype;
+    pending.workspace.resize(elems * size_of(data.dtype));
+    if (is_16_bit) {
+      widen_to_f32(call.dtype, call.in.data(), reinterpret_cast<float*>(pending.workspace.data()),
+                   elems);
+    } else {
+      std::ranges::copy(call.in, pending.workspace.begin());
+    }
+    const std::byte* input = pending.workspace.data();
+    if (scale.before != 1.0) {
+      context->fold.fold(data.dtype, ReduceOp::kSum)(pending.workspace.data(), &input, 1, elems,
+                                                     {.before = scale.before, .after = 1.0});
+    }
+    const std::size_t out_bytes = call.collective == Collective::kReduceScatter
+                                      ? pending.workspace.size() / static_cast<std::size_t>(size)
+                                      : pending.workspace.size();
+    data.in = pending.workspace;
+    if (call.collective == Collective::kReduceScatter) {
+      pending.workspace.resize(pending.workspace.size() + out_bytes);
+      data.in = ConstBytes(pending.workspace).first(elems * size_of(data.dtype));
+    }
+    data.out = Bytes(pending.workspace).last(out_bytes);
+    data.scale = Scale{};
+    data.fold = context->fold.fold(
+        data.dtype,
+        call.op == ReduceOp::kAvg || call.op == ReduceOp::kPremulSum ? ReduceOp::kSum : call.op);
+  }
+  const PlanInput input{
+      .rank = rank, .ranks = size, .root = std::max(call.root, 0), .host_of_rank = host_of_rank_};
+  const std::uint64_t sequence = pending.operation->sequence;
+  pending.run = std::make_unique<PlanRun>(
+      flow_, algorithm.plan(input), data, sequence, pending.operation->description.fingerprint(),
+      pending.options.priority, [this, sequence] { after_run_on_loop(sequence); });
+  pending.run->start();
+  offer_early_on_loop(sequence, *pending.run);
+}
+
+// Called when something of a run has moved. Its end is handled later, off the run's own call stack.
+void CommunicatorState::after_run_on_loop(std::uint64_t sequence) {
+  post(
+      [this, sequence] {
+        const auto found = pending_.find(sequence);
+        if (found == pending_.end() || !found->second.run) return;
+        found->second.run->rethrow();
+        if (!found->second.run->done()) return offer_early_on_loop(sequence, *found->second.run);
+        finish_run(found->second);
+        complete_on_loop(sequence, std::nullopt);
+      },
+      false);
+}
+
+void CommunicatorState::finish_run(Pending& pending) {
+  if (pending.workspace.empty()) return;
+  const CollectiveCall& call = pending.call;
+  const Scale scale = scale_of(call, pending.options);
+  const bool is_16_bit = call.dtype == DType::kF16 || call.dtype == DType::kBF16;
+  const DType dtype = is_16_bit ? DType::kF32 : call.dtype;
+  const std::size_t elems = call.out.size() / size_of(call.dtype);
+  const Bytes result = Bytes(pending.workspace).last(elems * size_of(dtype));
+  const std::byte* input = result.data();
+  if (scale.after != 1.0) {
+    context->fold.fold(dtype, ReduceOp::kSum)(result.data(), &input, 1, elems,
+                                              {.before = 1.0, .after = scale.after});
+  }
+  if (is_16_bit) {
+    narrow_from_f32(call.dtype, reinterpret_cast<const float*>(result.data()), call.out.data(),
+                    elems);
+  } else {
+    std::ranges::copy(result, call.out.begin());
+  }
+}
+
+// Messages that came before they were welcome.
+void CommunicatorState::offer_early_on_loop(std::uint64_t sequence, PlanRun& run) {
+  const auto waiting = early_.find(sequence);
+  if (waiting == early_.end()) return;
+  std::erase_if(waiting->second, [&](Early& message) {
+    const auto place = run.place(message.peer, message.header);
+    if (!place) return false;
+    std::ranges::copy(message.payload, place->begin());
+    unmatched_bytes_[static_cast<std::size_t>(message.peer)] -= message.payload.size();
+    run.arrived(message.peer, message.header);
+    return true;
+  });
+  if (waiting->second.empty()) early_.erase(waiting);
+}
+
+void CommunicatorState::complete_on_loop(std::uint64_t sequence, std::optional<Error> failure) {
+  const auto found = pending_.find(sequence);
+  if (found == pending_.end()) return;
+  const auto operation = found->second.operation;
+  if (!found->second.local_begun || !found->second.is_local) queued_local_.fetch_sub(1);
+  pending_.erase(found);
+  flow_.forget(sequence);
+  early_.erase(sequence);
+  pending_count_.fetch_sub(1);
+  operation->complete(std::move(failure));
+  context->engine.notify_waiters_on_loop();
+}
+
+// ---- operations in shared memory ----
+
+bool CommunicatorState::poll_on_loop() {
+  bool moved = false;
+  guarded_on_loop([&] { moved = step_local_on_loop(); });
+  return moved;
+}
+
+bool CommunicatorState::step_local_on_loop() {
+  if (!local_ || pending_.empty() || broken_) return false;
+  const auto found = pending_.find(local_done_.load());
+  if (found == pending_.end() || !found->second.is_local) return false;
+  Pending& pending = found->second;
+  const std::uint64_t sequence = found->first;
+  if (!pending.local_begun) {
+    local_->begin(pending.local);
+    pending.local_begun = true;
+    queued_local_.fetch_sub(1);
+  }
+  const auto progress = local_->step();
+  if (progress == LocalGroup::Progress::kBlocked) {
+    if (const auto mismatch = local_->mismatch()) throw local_mismatch(*mismatch);
+    return false;
+  }
+  if (progress == LocalGroup::Progress::kMoved) return true;
+  if (local_asleep_) {
+    local_->announce_sleep(false);
+    local_asleep_ = false;
+  }
+  local_done_.store(sequence + 1);
+  complete_on_loop(sequence, std::nullopt);
+  if (pending_.empty()) {
+    context->engine.remove_poller_on_loop(*this);
+    polling_ = false;
+  }
+  return true;
+}
+
+void CommunicatorState::announce_sleep_on_loop(bool asleep) {
+  const auto found = pending_.find(local_done_.load());
+  if (!local_ || found == pending_.end() || !found->second.local_begun || asleep == local_asleep_)
+    return;
+  local_asleep_ = asleep;
+  local_->announce_sleep(asleep);
+}
+
+// ---- arrivals ----
+
+void CommunicatorState::on_ready_on_loop() {
+  guarded_on_loop([this] {
+    if (pending_.empty() && point_to_point_.pending().empty()) return;
+    engage_on_loop();
+    for (auto& [sequence, pending] : pending_) begin_on_loop(pending);
+  });
+}
+
+void CommunicatorState::on_linked_on_loop(int peer) {
+  if (rank_of_peer(peer) >= 0) guarded_on_loop([this] { build_local_on_loop(); });
+}
+
+std::optional<Bytes> CommunicatorState::on_header_on_loop(int peer, const MessageHeader& header) {
+  const int from = rank_of_peer(peer);
+  if (from < 0) {
+    throw Error(ErrorCode::kCorrupt, "rank {} is not a member of group '{}'", peer, options.name);
+  }
+  if (broken_) return std::nullopt;
+  std::optional<Bytes> place;
+  guarded_on_loop([&] {
+    flow_.on_any_header(from, header);
+    if (header.kind == MessageKind::kData) {
+      place = data_header_on_loop(from, header);
+    } else if (header.kind == MessageKind::kPointToPoint) {
+      place = point_to_point_.on_header(from, header);
+    } else {
+      auto& landing = control_landing_[static_cast<std::size_t>(from)];
+      landing.resize(header.size_bytes);
+      place = Bytes(landing);
+    }
+  });
+  return place;
+}
+
+std::optional<Bytes> CommunicatorState::data_header_on_loop(int from, const MessageHeader& header) {
+  const auto index = static_cast<std::size_t>(from);
+  landing_early_[index] = false;
+  const auto found = pending_.find(header.sequence);
+  if (found != pending_.end() &&
+      found->second.operation->description.fingerprint() != header.fingerprint) {
+    // The peer learns from this rank's announcement what it called, and then tells everybody.
+    found->second.announced = false;
+    announce_on_loop(found->second);
+    return std::nullopt;
+  }
+  if (found != pending_.end() && found->second.run) {
+    if (const auto place = found->second.run->place(from, header)) return place;
+  }
+  if (header.sequence < next_sequence.load() && found == pending_.end() &&
+      history_.contains(header.sequence)) {
+    return std::nullopt;  // of an operation that is over here; only a mismatch can send it
+  }
+  flow_.check_unmatched(from, unmatched_bytes_[index] + header.size_bytes, header);
+  landing_early_[index] = true;
+  landing_[index].resize(header.size_bytes);
+  return Bytes(landing_[index]);
+}
+
+void CommunicatorState::on_payload_on_loop(int peer, const MessageHeader& header,
+                                           std::shared_ptr<SharedSegment> segment) {
+  const int from = rank_of_peer(peer);
+  if (broken_ && header.kind != MessageKind::kFailure) return;
+  guarded_on_loop([&] {
+    switch (header.kind) {
+      case MessageKind::kData:
+        return data_payload_on_loop(from, header);
+      case MessageKind::kPointToPoint:
+        return point_to_point_.on_payload(from, header);
+      case MessageKind::kSegment:
+        if (from == 0 && !segment_) segment_ = std::move(segment);
+        return build_local_on_loop();
+      default: {
+        const auto payload = std::move(control_landing_[static_cast<std::size_t>(from)]);
+        return control_on_loop(from, header, payload);
+      }
+    }
+  });
+}
+
+void CommunicatorState::data_payload_on_loop(int from, const MessageHeader& header) {
+  const auto index = static_cast<std::size_t>(from);
+  if (landing_early_[index]) {
+    landing_early_[index] = false;
+    unmatched_bytes_[index] += header.size_bytes;
+    early_[header.sequence].push_back({from, header, std::move(landing_[index])});
+    const auto found = pending_.find(header.sequence);
+    if (found != pending_.end() && found->second.run)
+      offer_early_on_loop(header.sequence, *found->second.run);
+    return;
+  }
+  const auto found = pending_.find(header.sequence);
+  if (found == pending_.end() || !found->second.run) return;
+  found->second.run->arrived(from, header);
+}
+
+}  // namespace treadle

@@ -1,0 +1,128 @@
+#include "collectives/point_to_point.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace treadle {
+namespace {
+
+Error size_error(const Operation& operation, int peer, std::uint64_t sent, std::uint64_t expected) {
+  return Error(ErrorCode::kMismatch,
+               "rank {} sent {} bytes and this rank's {} expects {}: sizes must be equal", peer,
+               sent, operation.text(), expected);
+}
+
+}  // namespace
+
+void PointToPoint::start(const std::shared_ptr<Operation>& operation, const PointToPointCall& call,
+                         int priority,
+                         std::function<void(const std::shared_ptr<Operation>&)> finished) {
+  auto& next = call.is_send ? next_send_ : next_recv_;
+  const std::uint64_t number = next[{call.peer, call.tag}]++;
+  if (!call.is_send) {
+    const MessageName name{call.peer, number, kPointToPointLane, 0, call.tag};
+    return match(name, {operation, call.place, 0, std::move(finished)});
+  }
+  sends_.push_back(operation);
+  const MessageHeader header{.kind = MessageKind::kPointToPoint,
+                             .sequence = number,
+                             .fingerprint = operation->description.fingerprint(),
+                             .tag = call.tag};
+  flow_.send(call.peer, header, call.data, priority, [this, operation, finished] {
+    std::erase(sends_, operation);
+    finished(operation);
+  });
+}
+
+void PointToPoint::match(const MessageName& name, Posted posted) {
+  const auto stashed = stashed_.find(name);
+  if (stashed == stashed_.end() || !stashed->second.complete) {
+    posted_.emplace(name, std::move(posted));
+    return flow_.matched(name);
+  }
+  const Stashed message = std::move(stashed->second);
+  stashed_.erase(stashed);
+  unmatched_bytes_[name.peer] -= message.payload.size();
+  if (message.payload.size() != posted.place.size()) {
+    throw size_error(*posted.operation, name.peer, message.payload.size(), posted.place.size());
+  }
+  if (!message.payload.empty()) {
+    std::memcpy(posted.place.data(), message.payload.data(), message.payload.size());
+  }
+  flow_.consumed(name.peer, message.header);
+  posted.finished(posted.operation);
+}
+
+std::optional<Bytes> PointToPoint::on_header(int peer, const MessageHeader& header) {
+  const MessageName name = name_in(peer, header);
+  if (const auto posted = posted_.find(name); posted != posted_.end() && !stashed_.contains(name)) {
+    Posted& recv = posted->second;
+    if (header.total_bytes != recv.place.size()) {
+      throw size_error(*recv.operation, peer, header.total_bytes, recv.place.size());
+    }
+    if (recv.got_bytes + header.size_bytes > header.total_bytes) {
+      throw Error(ErrorCode::kCorrupt, "rank {} sent more of a message than there is", peer);
+    }
+    if (header.size_bytes == 0) return Bytes{};
+    return recv.place.subspan(header.offset_bytes, header.size_bytes);
+  }
+  if (stashed_.contains(name)) {
+    throw Error(ErrorCode::kCorrupt, "rank {} sent message {} of tag {} twice", peer,
+                header.sequence, header.tag);
+  }
+  flow_.check_unmatched(peer, unmatched_bytes_[peer] + header.size_bytes, header);
+  unmatched_bytes_[peer] += header.size_bytes;
+  auto& stash = stashed_[name];
+  stash.header = header;
+  stash.payload.resize(header.size_bytes);
+  return Bytes(stash.payload);
+}
+
+void PointToPoint::on_payload(int peer, const MessageHeader& header) {
+  const MessageName name = name_in(peer, header);
+  if (const auto stashed = stashed_.find(name); stashed != stashed_.end()) {
+    stashed->second.complete = true;
+    // Its receive may have been posted while the payload was arriving.
+    if (const auto posted = posted_.find(name); posted != posted_.end()) {
+      Posted recv = std::move(posted->second);
+      posted_.erase(posted);
+      match(name, std::move(recv));
+    }
+    return;
+  }
+  const auto posted = posted_.find(name);
+  if (posted == posted_.end()) return;
+  posted->second.got_bytes += header.size_bytes;
+  if (posted->second.got_bytes < header.total_bytes) return;
+  Posted recv = std::move(posted->second);
+  posted_.erase(posted);
+  flow_.consumed(peer, header);
+  recv.finished(recv.operation);
+}
+
+void PointToPoint::on_announce(int peer, const MessageHeader& header) {
+  const MessageName name = name_in(peer, header);
+  const auto posted = posted_.find(name);
+  if (posted == posted_.end()) return;
+  if (header.total_bytes != posted->second.place.size()) {
+    throw size_error(*posted->second.operation, peer, header.total_bytes,
+                     posted->second.place.size());
+  }
+  flow_.matched(name);
+}
+
+std::vector<std::shared_ptr<Operation>> PointToPoint::pending() const {
+  auto operations = sends_;
+  for (const auto& [name, posted] : posted_) operations.push_back(posted.operation);
+  return operations;
+}
+
+void PointToPoint::clear() {
+  posted_.clear();
+  stashed_.clear();
+  sends_.clear();
+}
+
+}  // namespace treadle

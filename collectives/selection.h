@@ -1,0 +1,20 @@
+// Which algorithm runs an operation. Pure: everything it reads is the same on all ranks.
+#pragma once
+#include <cstdint>
+#include <string_view>
+
+#include "collectives/algorithms.h"
+
+namespace treadle {
+
+struct SelectionInput {
+  Collective collective = Collective::kBarrier;
+  std::uint64_t bytes = 0;  // of the larger of input and output
+  PlanInput plan;           // root and host map included
+};
+
+// `wanted` is "auto" or an algorithm's name. Throws std::invalid_argument for a name that is not in
+// the table or does not accept these ranks; the text lists what there is.
+const Algorithm& select_algorithm(const SelectionInput& input, std::string_view wanted);
+
+}  // namespace treadle

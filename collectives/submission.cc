@@ -1,0 +1,246 @@
+// Submitting operations: numbering, descriptions, and running small ones in the calling thread.
+#include <sched.h>
+
+#include <thread>
+
+#include "collectives/communicator_state.h"
+#include "collectives/selection.h"
+#include "core/error.h"
+
+namespace treadle {
+namespace {
+
+// How long an inline operation waits in the calling thread before it becomes a pending one. Where
+// every rank has a CPU of its own, looking at memory is worth some 20 microseconds; elsewhere the
+// CPU is offered to others.
+constexpr int kSpinsWithRoom = 1500;
+constexpr int kSpinsCrowded = 20;
+constexpr int kInlineYields = 20;
+
+int allowed_cpus() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
+
+void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  return hash;
+}
+
+Call call_of(Collective collective) { return static_cast<Call>(collective); }
+static_assert(static_cast<int>(Call::kBarrier) == static_cast<int>(Collective::kBarrier));
+static_assert(static_cast<int>(Call::kAllToAll) == static_cast<int>(Collective::kAllToAll));
+
+std::string_view configured(const Config& config, Collective collective) {
+  switch (collective) {
+    case Collective::kAllReduce:
+      return config.allreduce;
+    case Collective::kBroadcast:
+      return config.broadcast;
+    case Collective::kAllGather:
+      return config.allgather;
+    case Collective::kReduceScatter:
+      return config.reduce_scatter;
+    default:
+      return "auto";
+  }
+}
+
+}  // namespace
+
+void CommunicatorState::check_call() const {
+  context->check_process();
+  if (!broken_.load(std::memory_order_acquire)) return;
+  Error failure = *error();
+  failure.add_context(
+      fmt::format("group '{}' is broken: rebuild it before the next call", options.name));
+  throw failure;
+}
+
+milliseconds CommunicatorState::timeout_for(const CallOptions& call) const {
+  return call.timeout.value_or(milliseconds(timeout_ms.load()));
+}
+
+Description CommunicatorState::describe(const CollectiveCall& call, const CallOptions& opts) const {
+  Description d{.call = call_of(call.collective),
+                .dtype = call.dtype,
+                .op = call.op,
+                .root = call.root,
+                .elems = call.elems,
+                .override_hash = opts.algorithm.empty() ? 0 : hash_of(opts.algorithm)};
+  if (call.op == ReduceOp::kPremulSum) {
+    // The factor is applied where the fold runs, so all ranks must give the same one.
+    d.override_hash ^= hash_of(fmt::format("premul {}", opts.premul_factor));
+  }
+  return d;
+}
+
+Scale CommunicatorState::scale_of(const CollectiveCall& call, const CallOptions& opts) const {
+  return {.before = call.op == ReduceOp::kPremulSum ? opts.premul_factor : 1.0,
+          .after = call.op == ReduceOp::kAvg ? 1.0 / size : 1.0};
+}
+
+const Algorithm& CommunicatorState::algorithm_for(const CollectiveCall& call,
+                                                  const CallOptions& opts) const {
+  const SelectionInput input{.collective = call.collective,
+                             .bytes = std::max(call.in.size(), call.out.size()),
+                             .plan = {.rank = rank,
+                                      .ranks = size,
+                                      .root = std::max(call.root, 0),
+                                      .host_of_rank = host_of_rank_}};
+  const std::string_view wanted =
+      opts.algorithm.empty() ? configured(context->config, call.collective) : opts.algorithm;
+  return select_algorithm(input, wanted);
+}
+
+LocalCall CommunicatorState::local_call(const CollectiveCall& call, const CallOptions& opts,
+                                        const Operation& operation) const {
+  const auto kind = [&] {
+    switch (call.collective) {
+      case Collective::kAllReduce:
+        return LocalKind::kAllReduce;
+      case Collective::kReduceScatter:
+        return LocalKind::kReduceScatter;
+      case Collective::kAllGather:
+        return LocalKind::kAllGather;
+      case Collective::kBroadcast:
+        return LocalKind::kBroadcast;
+      default:
+        return LocalKind::kBarrier;
+    }
+  }();
+  return {.kind = kind,
+          .in = call.in,
+          .out = call.out,
+          .dtype = call.dtype,
+          .op = call.op,
+          .scale = scale_of(call, opts),
+          .root = std::max(call.root, 0),
+          .sequence = static_cast<std::uint32_t>(operation.sequence),
+          .description = operation.description,
+          .fold = context->fold.fold(call.dtype, call.op)};
+}
+
+void CommunicatorState::post(std::function<void()> function, bool caller_waits) {
+  auto guarded = [this, alive = alive_, function = std::move(function)] {
+    if (*alive) guarded_on_loop(function);
+  };
+  if (caller_waits) {
+    context->engine.post_before_wait(std::move(guarded));
+  } else {
+    context->engine.post(std::move(guarded));
+  }
+}
+
+Work CommunicatorState::submit(const CollectiveCall& call, const CallOptions& opts) {
+  check_call();
+  // Whether this operation may run inline is decided by what every rank knows; local_ready_ is set
+  // when the whole group is on this host and its segment stands.
+  const bool local_stands = local_ready_.load(std::memory_order_acquire);
+  const bool is_local = local_stands && algorithm_for(call, opts).name == "local";
+  const std::uint64_t sequence = next_sequence.fetch_add(1);
+  auto operation =
+      std::make_shared<Operation>(context, describe(call, opts), sequence, timeout_for(opts));
+  Pending pending{.operation = operation, .call = call, .options = opts};
+  if (is_local) {
+    pending.is_local = true;
+    pending.local = local_call(call, opts, *operation);
+    if (opts.blocking && local_done_.load() == sequence) {
+      if (run_inline(operation, pending.local)) return Work(operation);
+      pending.local_begun = true;
+    }
+  }
+  pending_count_.fetch_add(1);
+  if (!pending.local_begun) queued_local_.fetch_add(1);
+  auto shared = std::make_shared<Pending>(std::move(pending));
+  post([this, shared] { start_on_loop(std::move(*shared)); }, opts.blocking);
+  return Work(operation);
+}
+
+// Returns false if the operation has to wait longer than this thread should look at memory.
+bool CommunicatorState::run_inline(const std::shared_ptr<Operation>& operation,
+                                   const LocalCall& call) {
+  static const int kCpus = allowed_cpus();
+  const int spins = size <= kCpus ? kSpinsWithRoom : kSpinsCrowded;
+  try {
+    local_->begin(call);
+    int idle = 0;
+    while (true) {
+      const auto progress = local_->step();
+      if (progress == LocalGroup::Progress::kDone) break;
+      if (progress == LocalGroup::Progress::kMoved) {
+        idle = 0;
+        continue;
+      }
+      if (broken_.load(std::memory_order_relaxed) || local_->mismatch() ||
+          ++idle > spins + kInlineYields) {
+        return false;
+      }
+      if (idle <= spins) {
+        cpu_relax();
+      } else {
+        ::sched_yield();
+      }
+    }
+  } catch (const Error& failure) {
+    post([this, failure] { fail_on_loop(failure); }, false);
+    operation->complete(failure);
+    return true;
+  }
+  local_done_.store(operation->sequence + 1);
+  operation->complete(std::nullopt);
+  if (queued_local_.load() > 0) context->engine.wake();
+  return true;
+}
+
+Work CommunicatorState::submit_point_to_point(PointToPointCall call, const CallOptions& opts) {
+  check_call();
+  const Description what{.call = Call::kPointToPoint,
+                         .dtype = DType::kU8,
+                         .op = ReduceOp::kSum,
+                         .root = -1,
+                         .elems = call.is_send ? call.data.size() : call.place.size(),
+                         .override_hash = 0};
+  auto operation = std::make_shared<Operation>(context, what, 0, timeout_for(opts),
+                                               OtherSide{call.is_send, call.peer});
+  pending_count_.fetch_add(1);
+  post(
+      [this, operation, call, priority = opts.priority] {
+        if (broken_) {
+          pending_count_.fetch_sub(1);
+          operation->complete(error());
+          return context->engine.notify_waiters_on_loop();
+        }
+        engage_on_loop();
+        arm_watch_on_loop(operation->deadline);
+        point_to_point_.start(operation, call, priority, [this](const auto& finished) {
+          pending_count_.fetch_sub(1);
+          finished->complete(std::nullopt);
+          context->engine.notify_waiters_on_loop();
+        });
+      },
+      opts.blocking);
+  return Work(operation);
+}
+
+Work CommunicatorState::submit_send(ConstBytes data, int to, std::int64_t tag,
+                                    const CallOptions& opts) {
+  return submit_point_to_point({.is_send = true, .peer = to, .tag = tag, .data = data, .place = {}},
+                               opts);
+}
+
+Work CommunicatorState::submit_recv(Bytes data, int from, std::int64_t tag,
+                                    const CallOptions& opts) {
+  return submit_point_to_point(
+      {.is_send = false, .peer = from, .tag = tag, .data = {}, .place = data}, opts);
+}
+
+}  // namespace treadle
