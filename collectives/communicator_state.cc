@@ -211,7 +211,7 @@ void CommunicatorState::prepare_run(Pending& pending, const Algorithm& algorithm
   const bool is_16_bit = call.dtype == DType::kF16 || call.dtype == DType::kBF16;
   const bool partials =
       algorithm.order == OrderClass::kRing || algorithm.order == OrderClass::kTree;
-  if (partials && (is_16_bit || scale.before != 1.0 || scale.after != 1.0)) {
+  if (partials && (is_16_bit || scale.before != 1.0 || scale.divisor != 1.0)) {
     const std::size_t elems = call.in.size() / size_of(call.dtype);
     data.dtype = is_16_bit ? DType::kF32 : call.dtype;
     pending.workspace.resize(elems * size_of(data.dtype));
@@ -223,8 +223,8 @@ void CommunicatorState::prepare_run(Pending& pending, const Algorithm& algorithm
     }
     const std::byte* input = pending.workspace.data();
     if (scale.before != 1.0) {
-      context->fold.fold(data.dtype, ReduceOp::kSum)(pending.workspace.data(), &input, 1, elems,
-                                                     {.before = scale.before, .after = 1.0});
+      context->fold.fold(data.dtype, ReduceOp::kPremulSum)(
+          pending.workspace.data(), &input, 1, elems, {.before = scale.before, .divisor = 1.0});
     }
     const std::size_t out_bytes = call.collective == Collective::kReduceScatter
                                       ? pending.workspace.size() / static_cast<std::size_t>(size)
@@ -273,9 +273,9 @@ void CommunicatorState::finish_run(Pending& pending) {
   const std::size_t elems = call.out.size() / size_of(call.dtype);
   const Bytes result = Bytes(pending.workspace).last(elems * size_of(dtype));
   const std::byte* input = result.data();
-  if (scale.after != 1.0) {
-    context->fold.fold(dtype, ReduceOp::kSum)(result.data(), &input, 1, elems,
-                                              {.before = 1.0, .after = scale.after});
+  if (scale.divisor != 1.0) {
+    context->fold.fold(dtype, ReduceOp::kAvg)(result.data(), &input, 1, elems,
+                                              {.before = 1.0, .divisor = scale.divisor});
   }
   if (is_16_bit) {
     narrow_from_f32(call.dtype, reinterpret_cast<const float*>(result.data()), call.out.data(),

@@ -85,7 +85,7 @@ Description CommunicatorState::describe(const CollectiveCall& call, const CallOp
 
 Scale CommunicatorState::scale_of(const CollectiveCall& call, const CallOptions& opts) const {
   return {.before = call.op == ReduceOp::kPremulSum ? opts.premul_factor : 1.0,
-          .after = call.op == ReduceOp::kAvg ? 1.0 / size : 1.0};
+          .divisor = call.op == ReduceOp::kAvg ? size : 1.0};
 }
 
 const Algorithm& CommunicatorState::algorithm_for(const CollectiveCall& call,

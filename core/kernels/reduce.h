@@ -1,10 +1,9 @@
 // P-way folds: out[i] = in[0][i] op in[1][i] op ... op in[p-1][i], in that order, in one pass.
 //
-// 16-bit floats are widened to fp32 for the whole fold and rounded once (to nearest even). min and max propagate NaN
-// and order -0 < +0. `scale.before` multiplies every input (premul_sum), `scale.after` the result (avg);
-// both are 1 otherwise and then cost nothing; they are applied in the accumulation type. bool: sum and max
-// are "or", prod and min are "and"; results are 0 or 1. Integers wrap. Every version gives the same bytes.
-// out may be any of the inputs; no alignment is needed.
+// 16-bit floats are widened to fp32 for the whole fold and rounded once, to nearest even. min and
+// max propagate NaN and order -0 < +0. bool: sum and max are "or", prod and min are "and"; results
+// are 0 or 1. Integers wrap. Every version gives the same bytes. `out` may be any of the inputs; no
+// alignment is needed.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -14,9 +13,10 @@
 
 namespace treadle {
 
+// Applied in the accumulation type; both are 1 unless asked for, and then cost nothing.
 struct Scale {
-  double before = 1.0;
-  double after = 1.0;
+  double before = 1.0;   // multiplies every input (premul_sum)
+  double divisor = 1.0;  // divides the result (avg)
 };
 
 using FoldFunction = void (*)(std::byte* out, const std::byte* const* in, int inputs,
@@ -30,11 +30,11 @@ struct FoldVersion {
 
 std::span<const FoldVersion> fold_versions();  // fastest first
 
-// The first version that runs here, or the one named; throws std::invalid_argument if that does not run
-// here or does not exist. `wanted` is "auto" or a name.
+// The first version that runs here, or the one named; throws std::invalid_argument if that does not
+// run here or does not exist. `wanted` is "auto" or a name.
 const FoldVersion& choose_fold(std::string_view wanted);
 
-// Conversions for algorithms that carry 16-bit partials as fp32.
+// Conversions for algorithms that carry 16-bit partials as fp32. kF16 and kBF16 only.
 void widen_to_f32(DType from, const std::byte* in, float* out, std::size_t elems);
 void narrow_from_f32(DType to, const float* in, std::byte* out, std::size_t elems);
 

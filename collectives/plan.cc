@@ -1,0 +1,60 @@
+#include "collectives/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace treadle {
+namespace {
+
+std::string text_of(const Place& place) {
+  static constexpr std::array kNames = {"in", "out", "scratch"};
+  return fmt::format("{}[{}]", kNames.at(static_cast<std::size_t>(place.kind)), place.index);
+}
+
+std::string text_of(const Step& step) {
+  static constexpr std::array kLocalNames = {"all_reduce", "reduce_scatter", "all_gather",
+                                             "broadcast", "barrier"};
+  switch (step.kind) {
+    case StepKind::kSend:
+      return fmt::format("send {} -> {}", text_of(step.from), step.peer);
+    case StepKind::kRecv:
+      return fmt::format("recv {} <- {}", text_of(step.to), step.peer);
+    case StepKind::kCopy:
+      return fmt::format("{} = {}", text_of(step.to), text_of(step.from));
+    case StepKind::kLocal:
+      return fmt::format("local {}", kLocalNames.at(static_cast<std::size_t>(step.local)));
+    case StepKind::kReduce: {
+      std::string sum;
+      for (const Place& place : step.operands) sum += (sum.empty() ? "" : " + ") + text_of(place);
+      return fmt::format("{} = {}", text_of(step.to), sum);
+    }
+  }
+  return "?";
+}
+
+}  // namespace
+
+bool any_ranks(const PlanInput&) { return true; }
+
+bool one_host(const PlanInput& input) {
+  if (input.ranks == 1) return true;
+  if (input.host_of_rank.empty()) return false;
+  return std::ranges::all_of(input.host_of_rank,
+                             [&](int host) { return host == input.host_of_rank.front(); });
+}
+
+std::string to_text(const Plan& plan) {
+  std::string text;
+  for (std::size_t r = 0; r < plan.rounds.size(); ++r) {
+    text += fmt::format("round {}:", r);
+    for (const Step& step : plan.rounds[r].steps) {
+      text += fmt::format("{} {}", text.back() == ':' ? "" : ",", text_of(step));
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+}  // namespace treadle
