@@ -49,6 +49,9 @@ class LocalGroup {
   };
 
   static std::size_t segment_bytes(int ranks, std::size_t window_bytes);
+  // Makes a zeroed segment look as if `pieces` pieces had gone through it; tests of wrapping
+  // counters.
+  static void start_at(Bytes segment, int ranks, std::uint32_t pieces);
 
   // `segment` is zero when the first rank attaches and at least segment_bytes long. `doorbells[i]`
   // wakes peer i (null for this rank).
@@ -58,25 +61,62 @@ class LocalGroup {
   // Publishes the call (sequence and description, the announcement) and prepares it. The previous
   // call must be done.
   void begin(const LocalCall& call);
-  // Moves the current call on by at most about one window of bytes. kBlocked: it waits for a peer.
+  // Moves the current call on by at most about one window of bytes. kBlocked: it waits for a peer,
+  // or mismatch() says why it never will go on.
   Progress step();
-  bool busy() const;
 
-  // A peer that announced another operation with the current call's sequence, if any. Checked by
-  // step() whenever it is blocked.
+  // A peer that announced another operation with the current call's sequence, if any.
   std::optional<Mismatch> mismatch() const;
   // Group indices that have not announced the current call's sequence yet.
   std::vector<int> missing() const;
   // Bytes of the current call that are complete here, for error texts.
-  std::size_t done_bytes() const;
+  std::size_t done_bytes() const { return std::size_t{out_} * piece_bytes_; }
 
   // Sets this rank's asleep word (with a full fence), so that peers ring when they publish; call
   // step() once more after setting it, before sleeping.
   void announce_sleep(bool asleep);
 
  private:
-  struct Shared;
-  // …
+  enum Counter : std::size_t { kCopied, kReduced, kFinished, kAsleep };
+
+  std::uint32_t load(int rank, Counter counter) const;
+  void publish(Counter counter, std::uint32_t value);
+  void ring_sleepers();
+  std::uint64_t announcement_of(int rank) const;
+  bool agrees(int rank);
+  bool reached(int rank, Counter counter, std::uint32_t value) const;
+  bool all_reached(Counter counter, std::uint32_t value, bool need_agreement);
+  bool window_free() const;
+  bool inputs_ready();
+  std::byte* block(int rank) const;
+  std::byte* staging(int rank, std::uint32_t piece) const;
+  std::byte* result(std::uint32_t piece) const;
+  std::size_t bytes_of_piece(std::uint32_t piece) const;
+  void plan_pieces();
+  void copy_in();
+  void reduce_slice();
+  void copy_out();
+  void fold_from_staging(std::byte* to, std::uint32_t piece, std::size_t from_byte,
+                         std::size_t bytes);
+
+  const Bytes segment_;
+  const int index_;
+  const int ranks_;
+  const std::size_t window_bytes_;
+  const std::vector<std::shared_ptr<Doorbell>> doorbells_;
+  std::vector<const std::byte*> inputs_;  // of one fold
+  std::vector<std::uint8_t> agreed_;  // by rank: its announcement of this call has been compared
+
+  LocalCall call_;
+  std::uint64_t announcement_ = 0;
+  std::uint32_t base_ = 0;       // pieces of all calls before this one, modulo 2^32
+  std::uint32_t pieces_ = 0;     // of this call; the next three count up to it
+  std::uint32_t in_ = 0;         // staged
+  std::uint32_t reduced_ = 0;    // own slice folded
+  std::uint32_t out_ = 0;        // complete
+  std::size_t piece_bytes_ = 0;  // of one block's part in one piece
+  std::size_t block_bytes_ = 0;  // of the whole call, per block
+  bool sliced_ = false;  // fold slices into the result, or everything straight into the output
 };
 
 }  // namespace treadle

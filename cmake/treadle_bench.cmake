@@ -1,0 +1,13 @@
+# One Google Benchmark program per bench/<name>_bench.cc, built by the target `benchmarks`.
+file(GLOB bench_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*_bench.cc)
+add_custom_target(benchmarks)
+if(bench_sources)
+  find_package(benchmark REQUIRED)
+endif()
+foreach(source IN LISTS bench_sources)
+  cmake_path(GET source STEM bench)
+  add_executable(${bench} EXCLUDE_FROM_ALL ${source})
+  target_link_libraries(${bench} PRIVATE treadle benchmark::benchmark)
+  set_target_properties(${bench} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
+  add_dependencies(benchmarks ${bench})
+endforeach()
