@@ -186,7 +186,11 @@ void CommunicatorState::begin_on_loop(Pending& pending) {
   if (!pending.is_local) {
     const Algorithm& algorithm = algorithm_for(pending.call, pending.options);
     pending.is_local = algorithm.name == "local";
-    if (!pending.is_local) return prepare_run(pending, algorithm);
+    if (!pending.is_local) {
+      not_local_.insert(pending.operation->sequence);
+      skip_not_local_on_loop();
+      return prepare_run(pending, algorithm);
+    }
     pending.local = local_call(pending.call, pending.options, *pending.operation);
   }
   if (!polling_) {
@@ -321,9 +325,15 @@ bool CommunicatorState::poll_on_loop() {
   return moved;
 }
 
+// Local operations run in the order of their numbers; those that turned out not to be local have no turn.
+void CommunicatorState::skip_not_local_on_loop() {
+  while (not_local_.erase(local_turn_.load()) > 0) local_turn_.fetch_add(1);
+}
+
 bool CommunicatorState::step_local_on_loop() {
   if (!local_ || pending_.empty() || broken_) return false;
-  const auto found = pending_.find(local_done_.load());
+  skip_not_local_on_loop();
+  const auto found = pending_.find(local_turn_.load());
   if (found == pending_.end() || !found->second.is_local) return false;
   Pending& pending = found->second;
   const std::uint64_t sequence = found->first;
@@ -342,7 +352,7 @@ bool CommunicatorState::step_local_on_loop() {
     local_->announce_sleep(false);
     local_asleep_ = false;
   }
-  local_done_.store(sequence + 1);
+  local_turn_.store(sequence + 1);
   complete_on_loop(sequence, std::nullopt);
   if (pending_.empty()) {
     context->engine.remove_poller_on_loop(*this);
@@ -352,7 +362,7 @@ bool CommunicatorState::step_local_on_loop() {
 }
 
 void CommunicatorState::announce_sleep_on_loop(bool asleep) {
-  const auto found = pending_.find(local_done_.load());
+  const auto found = pending_.find(local_turn_.load());
   if (!local_ || found == pending_.end() || !found->second.local_begun || asleep == local_asleep_)
     return;
   local_asleep_ = asleep;

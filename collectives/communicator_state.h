@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -116,6 +117,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   void engage_on_loop();
   void build_local_on_loop();
   bool step_local_on_loop();
+  void skip_not_local_on_loop();
   void guarded_on_loop(const std::function<void()>& body);
   std::optional<Bytes> data_header_on_loop(int from, const MessageHeader& header);
   void data_payload_on_loop(int from, const MessageHeader& header);
@@ -144,7 +146,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   std::optional<Error> error_;  // guarded by error_mutex_
   std::atomic<int> pending_count_{0};
   std::atomic<bool> local_ready_{false};
-  std::atomic<std::uint64_t> local_done_{0};  // number of local operations complete here
+  std::atomic<std::uint64_t> local_turn_{0};  // the operation that may use local_ now
   std::atomic<int> queued_local_{0};
   bool closed_ = false;
   std::mutex close_mutex_;
@@ -158,6 +160,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   bool polling_ = false;
   bool local_asleep_ = false;
   std::map<std::uint64_t, Pending> pending_;
+  std::set<std::uint64_t> not_local_;  // numbers that never use local_, not passed yet
   std::map<std::uint64_t, std::vector<Early>> early_;
   std::vector<std::uint64_t> unmatched_bytes_;           // by rank
   std::vector<std::vector<std::byte>> landing_;          // by rank: early data

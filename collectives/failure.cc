@@ -249,7 +249,7 @@ void CommunicatorState::compare_on_loop(int other, std::uint64_t sequence,
 }
 
 Error CommunicatorState::local_mismatch(const LocalGroup::Mismatch& mismatch) const {
-  const auto& mine = pending_.at(local_done_.load());
+  const auto& mine = pending_.at(local_turn_.load());
   Error error(ErrorCode::kMismatch,
               "ranks disagree about operation #{} of group '{}': {} called {}, {} called {}",
               mine.operation->sequence, options.name, rank_text(rank),

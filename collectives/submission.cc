@@ -153,7 +153,7 @@ Work CommunicatorState::submit(const CollectiveCall& call, const CallOptions& op
   if (is_local) {
     pending.is_local = true;
     pending.local = local_call(call, opts, *operation);
-    if (opts.blocking && local_done_.load() == sequence) {
+    if (opts.blocking && local_turn_.load() == sequence) {
       if (run_inline(operation, pending.local)) return Work(operation);
       pending.local_begun = true;
     }
@@ -195,7 +195,7 @@ bool CommunicatorState::run_inline(const std::shared_ptr<Operation>& operation,
     operation->complete(failure);
     return true;
   }
-  local_done_.store(operation->sequence + 1);
+  local_turn_.store(operation->sequence + 1);
   operation->complete(std::nullopt);
   if (queued_local_.load() > 0) context->engine.wake();
   return true;
