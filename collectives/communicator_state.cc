@@ -35,6 +35,16 @@ int index_of(const std::vector<int>& ranks, int world_rank) {
   return static_cast<int>(found - ranks.begin());
 }
 
+// The segment of a group of one, which shares it with nobody.
+class OwnSegment final : public SharedSegment {
+ public:
+  explicit OwnSegment(std::size_t bytes) : words_(bytes / sizeof(std::uint64_t) + 1) {}
+  Bytes bytes() override { return std::as_writable_bytes(std::span(words_)); }
+
+ private:
+  std::vector<std::uint64_t> words_;
+};
+
 }  // namespace
 
 CommunicatorState::CommunicatorState(std::shared_ptr<ContextState> owner,
@@ -156,7 +166,7 @@ void CommunicatorState::engage_on_loop() {
     }
   } else if (size == 1) {
     segment_ =
-        mesh.make_segment_on_loop(LocalGroup::segment_bytes(1, context->config.window_bytes));
+        std::make_shared<OwnSegment>(LocalGroup::segment_bytes(1, context->config.window_bytes));
   }
   for (const int r : neighbours_) mesh.want_on_loop(ranks[static_cast<std::size_t>(r)]);
   build_local_on_loop();
@@ -325,7 +335,8 @@ bool CommunicatorState::poll_on_loop() {
   return moved;
 }
 
-// Local operations run in the order of their numbers; those that turned out not to be local have no turn.
+// Local operations run in the order of their numbers; those that turned out not to be local have no
+// turn.
 void CommunicatorState::skip_not_local_on_loop() {
   while (not_local_.erase(local_turn_.load()) > 0) local_turn_.fetch_add(1);
 }

@@ -95,6 +95,7 @@ void PlanRun::start_lane() {
   lane->index = lanes_started_++;
   lane->got_bytes.assign(first_step_.back(), 0);
   lane->want_bytes.assign(first_step_.back(), kUnknown);
+  lane->scratch_bytes.assign(static_cast<std::size_t>(plan_.scratch_slots), 0);
   lane->scratch = free_scratch_.back();
   free_scratch_.pop_back();
   lanes_.push_back(std::move(lane));
@@ -198,7 +199,7 @@ void PlanRun::finish_round(Lane& lane) {
   for (std::size_t i = 0; i < steps.size(); ++i) {
     const Step& step = steps[i];
     TREADLE_CHECK(step.kind != StepKind::kLocal, "a local step reached the message executor");
-    if (step.kind == StepKind::kReduce) reduce(lane, i, step);
+    if (step.kind == StepKind::kReduce) reduce(lane, step);
     if (step.kind == StepKind::kCopy) {
       const ConstBytes from = readable(lane, step.from);
       const Bytes to = bytes_of(lane, step.to);
@@ -209,23 +210,26 @@ void PlanRun::finish_round(Lane& lane) {
   }
 }
 
-void PlanRun::reduce(const Lane& lane, std::size_t, const Step& step) {
-  const Bytes to = bytes_of(lane, step.to);
+void PlanRun::reduce(Lane& lane, const Step& step) {
+  // All operands are the same part of the same chunk.
+  const std::size_t bytes = readable(lane, step.operands.front()).size();
   std::vector<const std::byte*> inputs;
-  for (const Place& place : step.operands) inputs.push_back(readable(lane, place).data());
-  // A scratch operand holds one message of this round or an earlier one, of exactly this size.
-  const auto& steps = plan_.rounds[lane.round].steps;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const std::size_t flat = first_step_[lane.round] + i;
-    if (steps[i].kind == StepKind::kRecv && steps[i].to.kind == Place::Kind::kScratch &&
-        std::ranges::find(step.operands, steps[i].to) != step.operands.end() &&
-        step.to.kind != Place::Kind::kScratch && lane.got_bytes[flat] != to.size()) {
-      throw Error(ErrorCode::kMismatch, "rank {} sent {} bytes of a part that has {} here",
-                  steps[i].peer, lane.got_bytes[flat], to.size());
+  for (const Place& place : step.operands) {
+    const ConstBytes operand = readable(lane, place);
+    if (operand.size() != bytes) {
+      throw Error(ErrorCode::kMismatch, "a part of {} bytes cannot be folded with one of {}",
+                  operand.size(), bytes);
     }
+    inputs.push_back(operand.data());
   }
-  if (!to.empty()) {
-    data_.fold(to.data(), inputs.data(), static_cast<int>(inputs.size()), to.size() / elem_bytes_,
+  Bytes to = bytes_of(lane, step.to);
+  if (step.to.kind == Place::Kind::kScratch) {
+    lane.scratch_bytes[static_cast<std::size_t>(step.to.index)] = bytes;
+    to = to.first(bytes);
+  }
+  TREADLE_CHECK(to.size() == bytes, "a fold of {} bytes into {}", bytes, to.size());
+  if (bytes > 0) {
+    data_.fold(to.data(), inputs.data(), static_cast<int>(inputs.size()), bytes / elem_bytes_,
                data_.scale);
   }
 }
@@ -261,7 +265,11 @@ Bytes PlanRun::bytes_of(const Lane& lane, const Place& place) const {
 }
 
 ConstBytes PlanRun::readable(const Lane& lane, const Place& place) const {
-  if (place.kind != Place::Kind::kIn) return bytes_of(lane, place);
+  if (place.kind == Place::Kind::kOut) return bytes_of(lane, place);
+  if (place.kind == Place::Kind::kScratch) {
+    const std::size_t bytes = lane.scratch_bytes[static_cast<std::size_t>(place.index)];
+    return bytes == 0 ? ConstBytes{} : bytes_of(lane, place).first(bytes);
+  }
   const Span span = span_of(place, lane.index);
   return span.bytes == 0 ? ConstBytes{} : data_.in.subspan(span.offset_bytes, span.bytes);
 }
@@ -303,7 +311,13 @@ std::optional<Bytes> PlanRun::place(int peer, const MessageHeader& header) {
     throw Error(ErrorCode::kMismatch, "rank {} sent {} bytes of a part that has {} here", peer,
                 header.total_bytes, to.size());
   }
-  if (lane->want_bytes[flat] == kUnknown) lane->want_bytes[flat] = header.total_bytes;
+  if (lane->want_bytes[flat] == kUnknown) {
+    lane->want_bytes[flat] = header.total_bytes;
+    if (!exact) {
+      const auto slot = static_cast<std::size_t>(plan_.rounds[header.step].steps[step].to.index);
+      lane->scratch_bytes[slot] = header.total_bytes;
+    }
+  }
   if (lane->want_bytes[flat] != header.total_bytes ||
       lane->got_bytes[flat] + header.size_bytes > header.total_bytes ||
       (header.total_bytes == 0 && lane->round > header.step)) {

@@ -70,6 +70,7 @@ class PlanRun {
     std::vector<std::uint64_t> got_bytes;   // per step of the plan, in flat order
     std::vector<std::uint64_t> want_bytes;  // kUnknown until its first header
     Bytes scratch;
+    std::vector<std::size_t> scratch_bytes;  // what each slot holds; a slot fits any chunk
     bool done = false;
   };
 
@@ -80,7 +81,7 @@ class PlanRun {
   void advance(Lane& lane);
   bool round_complete(const Lane& lane) const;
   void finish_round(Lane& lane);
-  void reduce(const Lane& lane, std::size_t step_index, const Step& step);
+  void reduce(Lane& lane, const Step& step);
   void send(Lane& lane, const Step& step);
   Bytes bytes_of(const Lane& lane, const Place& place) const;
   ConstBytes readable(const Lane& lane, const Place& place) const;

@@ -94,8 +94,9 @@ void CommunicatorState::flood_on_loop(MessageHeader header, const std::vector<st
   for (const int r : neighbours_) {
     if (r != except) flow_.send_control(r, header, payload);
   }
-  if (header.kind != MessageKind::kFailure) return;
-  // A failure also goes to whoever is linked already: the overlay itself may be broken.
+  if (header.kind == MessageKind::kHeartbeat) return;
+  // An end also goes straight to whoever is linked already: the overlay itself may be broken, and a
+  // goodbye must come before the end of the link does.
   for (int r = 0; r < size; ++r) {
     if (r == rank || r == except || std::ranges::find(neighbours_, r) != neighbours_.end())
       continue;

@@ -50,6 +50,13 @@ std::string names_of(std::span<const Algorithm> table) {
 
 }  // namespace
 
+void check_algorithm_name(Collective collective, std::string_view wanted) {
+  if (wanted == "auto" || find(algorithms_of(collective), wanted) != nullptr) return;
+  throw std::invalid_argument(fmt::format("{} algorithm '{}' does not exist; there are {}",
+                                          name_of(collective), wanted,
+                                          names_of(algorithms_of(collective))));
+}
+
 const Algorithm& select_algorithm(const SelectionInput& input, std::string_view wanted) {
   const auto table = algorithms_of(input.collective);
   if (wanted != "auto") {

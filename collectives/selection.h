@@ -15,6 +15,12 @@ struct SelectionInput {
 
 // `wanted` is "auto" or an algorithm's name. Throws std::invalid_argument for a name that is not in
 // the table or does not accept these ranks; the text lists what there is.
+// Throws std::invalid_argument unless `wanted` is "auto" or in the table; for use before ranks and
+// hosts are known.
+void check_algorithm_name(Collective collective, std::string_view wanted);
+
+// `wanted` is "auto" or an algorithm's name. Throws std::invalid_argument for a name that is not in
+// the table or does not accept these ranks; the text lists what there is.
 const Algorithm& select_algorithm(const SelectionInput& input, std::string_view wanted);
 
 }  // namespace treadle

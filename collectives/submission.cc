@@ -142,6 +142,7 @@ void CommunicatorState::post(std::function<void()> function, bool caller_waits) 
 
 Work CommunicatorState::submit(const CollectiveCall& call, const CallOptions& opts) {
   check_call();
+  if (!opts.algorithm.empty()) check_algorithm_name(call.collective, opts.algorithm);
   // Whether this operation may run inline is decided by what every rank knows; local_ready_ is set
   // when the whole group is on this host and its segment stands.
   const bool local_stands = local_ready_.load(std::memory_order_acquire);

@@ -1,4 +1,5 @@
-// Several ranks in one process, each a thread with a Context of its own: a test body reads as one rank's program.
+// Several ranks in one process, each a thread with a Context of its own: a test body reads as one
+// rank's program.
 #pragma once
 #include <exception>
 #include <functional>
@@ -41,8 +42,8 @@ class World {
                             .transports = rows_});
   }
 
-  // Runs `body` once per rank and returns each rank's exception text, empty where there was none. Ranks keep
-  // their communicator until all bodies have ended.
+  // Runs `body` once per rank and returns each rank's exception text, empty where there was none.
+  // Ranks keep their communicator until all bodies have ended.
   std::vector<std::string> run(const std::function<void(int, Communicator&)>& body) const {
     std::vector<std::string> ends(static_cast<std::size_t>(ranks_));
     std::vector<std::thread> threads;

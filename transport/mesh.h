@@ -122,6 +122,7 @@ class Mesh {
   void dial_on_loop(int rank, Lane lane);
   void redial_on_loop(int rank, Lane lane, const Error& reason);
   void out_ready_on_loop(int rank, Lane lane);
+  void lose_unless_departed_on_loop(int rank, const Error& error);
   void out_closed_on_loop(int rank, Lane lane, const Error& error);
   void in_ready_on_loop(int rank, Lane lane, IncomingLink* link);
   void in_closed_on_loop(IncomingLink* link, const Error& error);

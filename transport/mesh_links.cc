@@ -8,6 +8,7 @@ namespace treadle {
 namespace {
 
 constexpr milliseconds kRedialAfter{50};
+constexpr milliseconds kGoodbyePatience{200};
 
 std::size_t index_of(Lane lane) { return static_cast<std::size_t>(lane); }
 std::string_view name_of(Lane lane) { return lane == Lane::kControl ? "control" : "data"; }
@@ -197,7 +198,7 @@ void Mesh::in_closed_on_loop(IncomingLink* link, const Error& error) {
   if (place.get() != link) return;  // already replaced or buried
   graveyard_.emplace_back(std::move(place));
   if (!peer.departed) {
-    lose_on_loop(rank, error);
+    lose_unless_departed_on_loop(rank, error);
   } else if (!peer.in[0] && !peer.in[1]) {
     lose_on_loop(rank, Error(ErrorCode::kPeerLost, "it has shut down"));
   }
@@ -245,9 +246,17 @@ void Mesh::out_closed_on_loop(int rank, Lane lane, const Error& error) {
   const bool was_ready = out.link->ready;
   graveyard_.emplace_back(std::move(out.link));
   if (!was_ready) return redial_on_loop(rank, lane, error);
-  // A rank that shuts down resets what it has not read; its goodbye may still be on its way here.
-  const auto patience = Clock::now() + (peer.in[0] ? milliseconds(200) : milliseconds(0));
-  engine_.add_timer_on_loop(patience, [this, alive = alive_, rank, error] {
+  lose_unless_departed_on_loop(rank, error);
+}
+
+// While the lane it dialled for control is open, its goodbye may still be in there, behind the end
+// of another lane.
+void Mesh::lose_unless_departed_on_loop(int rank, const Error& error) {
+  if (!peer_at(rank).in[0]) {
+    if (!peer_at(rank).departed) lose_on_loop(rank, error);
+    return;
+  }
+  engine_.add_timer_on_loop(Clock::now() + kGoodbyePatience, [this, alive = alive_, rank, error] {
     if (*alive && !peer_at(rank).departed) lose_on_loop(rank, error);
   });
 }

@@ -5,7 +5,7 @@ namespace treadle {
 Plan doubling_allreduce(const PlanInput& input) {
   const int ranks = input.ranks;
   const int rank = input.rank;
-  if (ranks == 1) return {.rounds = {{.steps = {copy_step(out_chunk(0), in_chunk(0))}}}};
+  if (ranks == 1) return {.rounds = {{.steps = {reduce_step(out_chunk(0), {in_chunk(0)})}}}};
   int power = 1;
   while (2 * power <= ranks) power *= 2;
   const int extra = ranks - power;

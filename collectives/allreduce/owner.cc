@@ -5,7 +5,7 @@ namespace treadle {
 Plan owner_allreduce(const PlanInput& input) {
   const int ranks = input.ranks;
   const int rank = input.rank;
-  if (ranks == 1) return {.rounds = {{.steps = {copy_step(out_chunk(0), in_chunk(0))}}}};
+  if (ranks == 1) return {.rounds = {{.steps = {reduce_step(out_chunk(0), {in_chunk(0)})}}}};
   // Everything may land early: an input goes to a scratch slot of its own; a finished chunk goes to
   // the output, even where that is the input too, because its owner finished it with this rank's
   // part of it in hand.

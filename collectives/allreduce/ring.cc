@@ -5,7 +5,7 @@ namespace treadle {
 Plan ring_allreduce(const PlanInput& input) {
   const int ranks = input.ranks;
   const int rank = input.rank;
-  if (ranks == 1) return {.rounds = {{.steps = {copy_step(out_chunk(0), in_chunk(0))}}}};
+  if (ranks == 1) return {.rounds = {{.steps = {reduce_step(out_chunk(0), {in_chunk(0)})}}}};
   const int right = (rank + 1) % ranks;
   const int left = (rank + ranks - 1) % ranks;
   // The chunk that was this rank's own `hops` hops ago.

@@ -5,7 +5,7 @@ namespace treadle {
 Plan owner_reduce(const PlanInput& input) {
   const int ranks = input.ranks;
   const int rank = input.rank;
-  if (ranks == 1) return {.rounds = {{.steps = {copy_step(out_chunk(0), in_chunk(0))}}}};
+  if (ranks == 1) return {.rounds = {{.steps = {reduce_step(out_chunk(0), {in_chunk(0)})}}}};
   const bool is_root = rank == input.root;
   // Only the root has an output; the others finish their chunk in the last scratch slot.
   const Place finished = is_root ? out_chunk(rank) : scratch(ranks - 1);

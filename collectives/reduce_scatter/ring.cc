@@ -4,7 +4,7 @@ namespace treadle {
 
 Plan ring_reduce_scatter(const PlanInput& input) {
   const int ranks = input.ranks;
-  if (ranks == 1) return {.rounds = {{.steps = {copy_step(out_chunk(0), in_chunk(0))}}}};
+  if (ranks == 1) return {.rounds = {{.steps = {reduce_step(out_chunk(0), {in_chunk(0)})}}}};
   const int right = (input.rank + 1) % ranks;
   const int left = (input.rank + ranks - 1) % ranks;
   // Hop h carries the partial of the block that ends ranks-1-h hops further on.
