@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 
 extern char** environ;
@@ -14,20 +15,38 @@ namespace {
 
 using std::chrono::milliseconds;
 
-std::uint64_t number_from(std::string_view text) {
+struct Number {
+  std::uint64_t value;
+  std::string_view suffix;
+};
+// Nothing if `text` does not begin with a number that fits.
+std::optional<Number> number_from(std::string_view text) {
   std::uint64_t value = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (code != std::errc{} || text.empty()) throw std::invalid_argument("a whole number");
-  const std::string_view suffix(end, text.data() + text.size() - end);
+  const char* text_end = text.data() + text.size();
+  const auto [end, code] = std::from_chars(text.data(), text_end, value);
+  if (code != std::errc{}) return std::nullopt;
+  return Number{value, std::string_view(end, static_cast<std::size_t>(text_end - end))};
+}
+
+std::optional<std::uint64_t> size_from(std::string_view text) {
+  const auto number = number_from(text);
+  if (!number) return std::nullopt;
+  const std::string_view suffix = number->suffix;
   const int shift = suffix.empty()                     ? 0
                     : suffix == "K" || suffix == "KiB" ? 10
                     : suffix == "M" || suffix == "MiB" ? 20
                     : suffix == "G" || suffix == "GiB" ? 30
                                                        : -1;
-  if (shift < 0 || value > (UINT64_MAX >> shift)) {
-    throw std::invalid_argument("a whole number, optionally with K, M or G");
-  }
-  return value << shift;
+  if (shift < 0 || number->value > (UINT64_MAX >> shift)) return std::nullopt;
+  return number->value << shift;
+}
+
+// No suffixes: "5M" would mean minutes to some.
+std::optional<milliseconds> duration_from(std::string_view text) {
+  constexpr std::uint64_t kLongestMs = 1ULL << 40;  // 34 years
+  const auto number = number_from(text);
+  if (!number || !number->suffix.empty() || number->value > kLongestMs) return std::nullopt;
+  return milliseconds(number->value);
 }
 
 // One setting: how it is read into a Config and printed from one.
@@ -72,11 +91,12 @@ Row bytes(std::string_view name, std::uint64_t Config::*field, std::uint64_t low
           meaning,
           true,
           [=](Config& c, const std::string& value) {
-            const std::uint64_t number = number_from(value);
-            if (number < low || number > high) {
-              throw std::invalid_argument(fmt::format("a size from {} to {} bytes", low, high));
+            const auto size = size_from(value);
+            if (!size || *size < low || *size > high) {
+              throw std::invalid_argument(
+                  fmt::format("a size from {} to {} bytes, optionally with K, M or G", low, high));
             }
-            c.*field = number;
+            c.*field = *size;
           },
           [field](const Config& c) { return std::to_string(c.*field); }};
 }
@@ -88,11 +108,12 @@ Row duration(std::string_view name, milliseconds Config::*field, bool must_agree
           meaning,
           must_agree,
           [=](Config& c, const std::string& value) {
-            const std::uint64_t number = number_from(value);
-            if (number < static_cast<std::uint64_t>(lowest.count()) || number > (1ULL << 40)) {
-              throw std::invalid_argument(fmt::format("at least {} ms", lowest.count()));
+            const auto duration = duration_from(value);
+            if (!duration || *duration < lowest) {
+              throw std::invalid_argument(
+                  fmt::format("a whole number of milliseconds, at least {}", lowest.count()));
             }
-            c.*field = milliseconds(number);
+            c.*field = *duration;
           },
           [field](const Config& c) { return std::to_string((c.*field).count()); }};
 }

@@ -1,18 +1,21 @@
-# What the scripts share: numbered steps with logs, and counting of test results.
+# What the scripts share: numbered steps with logs. Sourced by bash scripts, which then stand in the
+# root of the repository.
 #
-# Sourced by bash scripts, which then stand in the root of the repository. A step shows its name and
-# how long it took; its output goes to build/logs and is shown only if it fails.
+# A step shows its name and how long it took; its output goes to build/logs and is shown only if it
+# fails. Nothing here may be exported as TREADLE_...: the library refuses settings it does not know.
+[[ -z ${step_number:-} ]] || return 0
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export TORCH_DEVICE_BACKEND_AUTOLOAD=0 # no plugin of the machine's own takes part
+TREADLE_PYTHON=${TREADLE_PYTHON:-}
+export -n TREADLE_PYTHON
 logs=build/logs
-results=build/results
 jobs=$(nproc)
 step_number=0
-steps_total=${TREADLE_STEPS_TOTAL:-?}
-mkdir -p "$logs" "$results"
+mkdir -p "$logs"
 
 say() { printf '%s\n' "$*"; }
+
+# fail WHAT ADVICE...   ends the script.
 fail() {
   printf '\nFAILED: %s\n' "$1" >&2
   shift
@@ -20,51 +23,57 @@ fail() {
   exit 1
 }
 
-# One run at a time in a checkout: a second one waits.
+# One run at a time in a checkout: a second one waits. The lock is file descriptor 9, which nothing
+# that a step starts inherits.
 take_turn() {
-  [[ -n ${TREADLE_HAS_TURN:-} ]] && return
   exec 9>build/.turn
-  if ! flock --nonblock 9; then
-    say "another run is busy in this checkout; waiting for it"
-    flock 9
-  fi
-  export TREADLE_HAS_TURN=1
+  flock --nonblock 9 && return
+  say "another run is busy in this checkout; waiting for it"
+  flock 9
 }
 
-# On a terminal, the last line of the running step's log, until the step ends.
+# On a terminal: the last line of the running step's log, until the step ends.
 show_progress() {
   local pid=$1 log=$2 text=$3 width last
   [[ -t 1 ]] || return 0
   while kill -0 "$pid" 2>/dev/null; do
     width=$(($(tput cols 2>/dev/null || echo 80) - ${#text} - 12))
-    last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\033' | cut -c "1-$((width > 8 ? width : 8))")
+    last=$(tail -n 1 "$log" 2>/dev/null | tr -cd '[:print:]' | cut -c "1-$((width > 8 ? width : 8))")
     printf '\r\033[K%s … %d s  %s' "$text" $((SECONDS - step_started)) "$last"
     sleep 1
   done
   printf '\r\033[K%s …' "$text"
 }
 
-# step NAME TEXT ADVICE COMMAND...   runs the command, or says why not and ends the script.
-step() {
-  local name=$1 text=$2 advice=$3 log="$logs/$1.log" pid code=0
-  shift 3
+# try_step NAME TEXT COMMAND...   runs the command, puts its status into step_code and shows why it
+# failed. (A return value would invite `try_step ... || ...`, which switches off `set -e` in COMMAND.)
+try_step() {
+  local text=$2 log="$logs/$1.log"
+  shift 2
+  step_code=0
   step_number=$((step_number + 1))
   text="[$step_number/$steps_total] $text"
   step_started=$SECONDS
   printf '%s …' "$text"
   "$@" >"$log" 2>&1 </dev/null 9>&- &
-  pid=$!
-  running=$pid
-  show_progress "$pid" "$log" "$text"
-  wait "$pid" || code=$?
+  running=$!
+  show_progress "$running" "$log" "$text"
+  wait "$running" || step_code=$?
   running=
-  if ((code != 0)); then
-    printf ' failed after %d s\n' $((SECONDS - step_started))
-    printf '\nThe last lines of %s:\n' "$log" >&2
-    tail -n 30 "$log" | sed 's/^/  | /' >&2
-    fail "step $step_number ($name) ended with status $code" "$advice"
+  if ((step_code == 0)); then
+    printf ' %d s\n' $((SECONDS - step_started))
+    return
   fi
-  printf ' %d s\n' $((SECONDS - step_started))
+  printf ' failed after %d s\n\nThe last lines of %s:\n' $((SECONDS - step_started)) "$log"
+  tail -n 30 "$log" | sed 's/^/  | /'
+}
+
+# step NAME TEXT ADVICE COMMAND...   runs the command, or ends the script with the advice.
+step() {
+  local name=$1 text=$2 advice=$3
+  shift 3
+  try_step "$name" "$text" "$@"
+  ((step_code == 0)) || fail "step $step_number ($name) ended with status $step_code" "$advice"
 }
 
 # step_done TEXT   a step with nothing left to do.
@@ -73,57 +82,24 @@ step_done() {
   say "[$step_number/$steps_total] $1 … already done"
 }
 
+# Ends a process and all that it started. (Steps run in the background, where Ctrl-C is ignored.)
+end_tree() {
+  local child
+  for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do end_tree "$child"; done
+  kill "$1" 2>/dev/null || true
+}
+
 running=
 interrupted() {
-  trap - INT TERM
-  [[ -n $running ]] && kill "$running" 2>/dev/null
+  trap - INT TERM HUP
+  if [[ -n $running ]]; then
+    end_tree "$running"
+    wait "$running" 2>/dev/null || true
+  fi
   printf '\ninterrupted; run the same command again and it goes on from here\n' >&2
   exit 130
 }
-trap interrupted INT TERM
+trap interrupted INT TERM HUP
 
 # Whether the stamp file $1 holds the text $2.
 stamped() { [[ -f $1 && $(<"$1") == "$2" ]]; }
-
-hash_of() { cat "$@" | sha256sum | cut -d ' ' -f 1; }
-
-# A hash over the sources that go into the Python package: names and contents.
-sources_hash() {
-  find CMakeLists.txt pyproject.toml README.md LICENSE cmake core transport collectives \
-    compression scheduling parameter_server bench plugins -type f \
-    \( -name '*.cc' -o -name '*.h' -o -name '*.py' -o -name '*.cmake' -o -name '*.in' -o \
-    -name CMakeLists.txt -o -name pyproject.toml -o -name README.md -o -name LICENSE \) \
-    -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
-}
-
-# The sum of an attribute over the suites of a JUnit file. ctest and pytest both write such files.
-junit_sum() {
-  grep -oE '<testsuite [^>]*' "$1" 2>/dev/null | tr '\n' ' ' |
-    grep -oE "\\b$2=\"[0-9]+\"" | grep -oE '[0-9]+' | awk '{n += $1} END {print n + 0}'
-}
-
-# count_junit SUITE FILE STATUS   writes "passed failed skipped" of a suite to build/results. A suite
-# that did not report, or failed without a failing test, counts as one failure.
-count_junit() {
-  local suite=$1 file=$2 status=$3 tests bad skipped
-  tests=$(junit_sum "$file" tests)
-  bad=$(($(junit_sum "$file" failures) + $(junit_sum "$file" errors)))
-  skipped=$(($(junit_sum "$file" skipped) + $(junit_sum "$file" disabled)))
-  if ((status != 0 && bad == 0)); then bad=1 tests=$((tests + 1)); fi
-  echo "$((tests - bad - skipped)) $bad $skipped" >"$results/$suite.count"
-}
-
-# print_totals SUITE...   a table, then the closing line. Status 1 if anything failed.
-print_totals() {
-  local suite passed failed skipped all_passed=0 all_failed=0
-  say ""
-  for suite in "$@"; do
-    [[ -f $results/$suite.count ]] || continue
-    read -r passed failed skipped <"$results/$suite.count"
-    printf '  %-24s %6d passed %4d failed %4d skipped\n' "$suite" "$passed" "$failed" "$skipped"
-    all_passed=$((all_passed + passed)) all_failed=$((all_failed + failed))
-  done
-  say ""
-  say "$all_passed passed, $all_failed failed"
-  ((all_failed == 0 && all_passed > 0))
-}

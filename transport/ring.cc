@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 
 #include "core/error.h"
@@ -9,107 +10,110 @@
 namespace treadle {
 namespace {
 
-constexpr std::size_t kTail = 0, kWriterWaiting = 1, kHead = 16, kReaderAsleep = 17;
+enum Word : std::size_t {
+  kTail = 0,
+  kWriterWaiting = 1,
+  kWriterClosed = 2,
+  kHead = 16,
+  kReaderAsleep = 17,
+  kReaderClosed = 18,
+};
 
-using AtomicWord = std::atomic_ref<std::uint32_t>;
-
-}  // namespace
-
-Ring::Ring(Bytes memory) : base_(memory.data()), data_(memory.data() + 128) {
-  TREADLE_CHECK(memory.size() >= kSharedBytes, "a ring needs {} bytes, got {}", kSharedBytes,
-                memory.size());
+std::uint32_t load(std::uint32_t* words, Word word) {
+  return std::atomic_ref(words[word]).load(std::memory_order_seq_cst);
+}
+void store(std::uint32_t* words, Word word, std::uint32_t value) {
+  std::atomic_ref(words[word]).store(value, std::memory_order_seq_cst);
 }
 
-std::uint32_t& Ring::word(std::size_t index) const {
-  return reinterpret_cast<std::uint32_t*>(base_)[index];
+std::uint32_t* words_of(Bytes memory) {
+  TREADLE_CHECK(memory.size() > kRingHeaderBytes &&
+                    memory.size() - kRingHeaderBytes <= (1U << 31) &&
+                    std::has_single_bit(memory.size() - kRingHeaderBytes),
+                "a ring in {} bytes", memory.size());
+  TREADLE_CHECK(reinterpret_cast<std::uintptr_t>(memory.data()) % 64 == 0,
+                "a ring that is not aligned to a cache line");
+  return reinterpret_cast<std::uint32_t*>(memory.data());
 }
 
-std::size_t Ring::readable() const {
-  const std::uint32_t head = AtomicWord(word(kHead)).load(std::memory_order_relaxed);
-  const std::uint32_t tail = AtomicWord(word(kTail)).load(std::memory_order_acquire);
+std::size_t used_bytes(std::uint32_t tail, std::uint32_t head, std::size_t capacity_bytes) {
   const std::uint32_t bytes = tail - head;
-  if (bytes > kRingBytes) {
-    throw Error(ErrorCode::kCorrupt, "ring: the peer claims {} bytes in a ring of {}", bytes,
-                kRingBytes);
+  if (bytes > capacity_bytes) {
+    throw Error(ErrorCode::kCorrupt,
+                "shared-memory ring: written up to {}, read up to {}, which cannot be in a ring of "
+                "{} bytes",
+                tail, head, capacity_bytes);
   }
   return bytes;
 }
 
-std::size_t Ring::writable() const {
-  const std::uint32_t tail = AtomicWord(word(kTail)).load(std::memory_order_relaxed);
-  const std::uint32_t head = AtomicWord(word(kHead)).load(std::memory_order_acquire);
-  const std::uint32_t bytes = tail - head;
-  if (bytes > kRingBytes) {
-    throw Error(ErrorCode::kCorrupt, "ring: the peer claims {} bytes in a ring of {}", bytes,
-                kRingBytes);
-  }
-  return kRingBytes - bytes;
-}
-
-std::size_t Ring::try_write(std::span<const iovec> pieces) {
-  std::size_t room = writable();
-  const std::uint32_t tail = AtomicWord(word(kTail)).load(std::memory_order_relaxed);
+// Calls copy(place in the ring, offset in the piece, piece, bytes) for every contiguous run of at
+// most `limit_bytes` in total from `position` on.
+template <typename Copy>
+std::size_t for_each_run(std::span<const iovec> pieces, std::size_t limit_bytes, Bytes data,
+                         std::uint32_t position, const Copy& copy) {
   std::size_t done = 0;
   for (const iovec& piece : pieces) {
-    const auto* from = static_cast<const std::byte*>(piece.iov_base);
-    std::size_t bytes = std::min(piece.iov_len, room);
-    room -= bytes;
-    while (bytes > 0) {
-      const std::size_t at = (tail + done) % kRingBytes;
-      const std::size_t run = std::min(bytes, kRingBytes - at);
-      std::memcpy(data_ + at, from, run);
-      from += run;
+    const std::size_t here = std::min(piece.iov_len, limit_bytes - done);
+    for (std::size_t offset = 0; offset < here;) {
+      const std::size_t at = (position + done) & (data.size() - 1);
+      const std::size_t run = std::min(here - offset, data.size() - at);
+      copy(data.data() + at, static_cast<std::byte*>(piece.iov_base) + offset, run);
+      offset += run;
       done += run;
-      bytes -= run;
     }
-  }
-  if (done > 0) {
-    AtomicWord(word(kTail))
-        .store(tail + static_cast<std::uint32_t>(done), std::memory_order_release);
   }
   return done;
 }
 
-std::size_t Ring::try_read(std::span<const iovec> pieces) {
-  std::size_t there = readable();
-  const std::uint32_t head = AtomicWord(word(kHead)).load(std::memory_order_relaxed);
-  std::size_t done = 0;
-  for (const iovec& piece : pieces) {
-    auto* to = static_cast<std::byte*>(piece.iov_base);
-    std::size_t bytes = std::min(piece.iov_len, there);
-    there -= bytes;
-    while (bytes > 0) {
-      const std::size_t at = (head + done) % kRingBytes;
-      const std::size_t run = std::min(bytes, kRingBytes - at);
-      std::memcpy(to, data_ + at, run);
-      to += run;
-      done += run;
-      bytes -= run;
-    }
-  }
-  if (done > 0) {
-    AtomicWord(word(kHead))
-        .store(head + static_cast<std::uint32_t>(done), std::memory_order_release);
-  }
+}  // namespace
+
+RingWriter::RingWriter(Bytes memory)
+    : words_(words_of(memory)),
+      data_(memory.subspan(kRingHeaderBytes)),
+      tail_(load(words_, kTail)) {}
+
+std::size_t RingWriter::writable_bytes() const {
+  return data_.size() - used_bytes(tail_, load(words_, kHead), data_.size());
+}
+
+std::size_t RingWriter::try_write(std::span<const iovec> pieces) {
+  const std::size_t done = for_each_run(
+      pieces, writable_bytes(), data_, tail_,
+      [](std::byte* ring, const std::byte* user, std::size_t n) { std::memcpy(ring, user, n); });
+  if (done == 0) return 0;
+  tail_ += static_cast<std::uint32_t>(done);
+  store(words_, kTail, tail_);
   return done;
 }
 
-// Both sides: publish, full fence, look at the other's word. Either the sleeper sees the bytes in
-// its last look, or the other sees that it sleeps.
-void Ring::set_reader_asleep(bool asleep) {
-  AtomicWord(word(kReaderAsleep)).store(asleep ? 1 : 0, std::memory_order_seq_cst);
+bool RingWriter::reader_wants_ring() const { return load(words_, kReaderAsleep) != 0; }
+bool RingWriter::reader_closed() const { return load(words_, kReaderClosed) != 0; }
+void RingWriter::set_waiting(bool waiting) { store(words_, kWriterWaiting, waiting ? 1 : 0); }
+void RingWriter::close() { store(words_, kWriterClosed, 1); }
+
+RingReader::RingReader(Bytes memory)
+    : words_(words_of(memory)),
+      data_(memory.subspan(kRingHeaderBytes)),
+      head_(load(words_, kHead)) {}
+
+std::size_t RingReader::readable_bytes() const {
+  return used_bytes(load(words_, kTail), head_, data_.size());
 }
-void Ring::set_writer_waiting(bool waiting) {
-  AtomicWord(word(kWriterWaiting)).store(waiting ? 1 : 0, std::memory_order_seq_cst);
+
+std::size_t RingReader::try_read(std::span<const iovec> pieces) {
+  const std::size_t done = for_each_run(
+      pieces, readable_bytes(), data_, head_,
+      [](const std::byte* ring, std::byte* user, std::size_t n) { std::memcpy(user, ring, n); });
+  if (done == 0) return 0;
+  head_ += static_cast<std::uint32_t>(done);
+  store(words_, kHead, head_);
+  return done;
 }
-bool Ring::reader_wants_ring() const {
-  AtomicWord asleep(word(kReaderAsleep));
-  // A read-modify-write orders the store of the position before it, and TSan understands it.
-  return asleep.fetch_add(0, std::memory_order_seq_cst) != 0;
-}
-bool Ring::writer_wants_ring() const {
-  AtomicWord waiting(word(kWriterWaiting));
-  return waiting.fetch_add(0, std::memory_order_seq_cst) != 0;
-}
+
+bool RingReader::writer_wants_ring() const { return load(words_, kWriterWaiting) != 0; }
+bool RingReader::writer_closed() const { return load(words_, kWriterClosed) != 0; }
+void RingReader::set_asleep(bool asleep) { store(words_, kReaderAsleep, asleep ? 1 : 0); }
+void RingReader::close() { store(words_, kReaderClosed, 1); }
 
 }  // namespace treadle

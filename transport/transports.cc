@@ -3,12 +3,22 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <random>
+#include <string>
 
 #include "transport/shm/shm.h"
 #include "transport/tcp/tcp.h"
 #include "transport/transport.h"
 
 namespace treadle {
+namespace {
+
+std::uint64_t inode_of(const char* path) {
+  struct stat status {};
+  return ::stat(path, &status) == 0 ? status.st_ino : 0;
+}
+
+}  // namespace
 
 std::vector<TransportRow> standard_transports() {
   return {
@@ -20,14 +30,17 @@ std::vector<TransportRow> standard_transports() {
 std::uint64_t this_host_id(const Config& config) {
   std::string boot_id;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_id;
-  // Abstract Unix sockets belong to a network namespace, so ranks in different ones do not share
-  // memory.
-  struct stat network {};
-  const auto inode = ::stat("/proc/self/ns/net", &network) == 0 ? network.st_ino : 0;
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : fmt::format("{} {} {} {}", boot_id, inode, ::getuid(), config.host)) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  if (boot_id.empty()) {
+    // Nothing tells hosts apart, so no rank may take another one to be on its host.
+    std::random_device source;
+    boot_id = fmt::format("{:08x}{:08x}{:08x}", source(), source(), source());
   }
+  // Abstract Unix sockets belong to a network namespace, and user ids mean something within a user
+  // namespace: ranks in different ones cannot share memory.
+  const auto text = fmt::format("{} {} {} {} {}", boot_id, inode_of("/proc/self/ns/net"),
+                                inode_of("/proc/self/ns/user"), ::geteuid(), config.host);
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   return hash;
 }
 

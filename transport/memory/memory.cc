@@ -1,12 +1,13 @@
 #include "transport/memory/memory.h"
 
-#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <new>
 
+#include "transport/failed_pipe.h"
 #include "transport/ring_pipe.h"
 #include "transport/stream_connection.h"
 
@@ -16,69 +17,53 @@ namespace {
 class HeapSegment final : public SharedSegment {
  public:
   explicit HeapSegment(std::size_t bytes)
-      : bytes_(bytes), memory_(static_cast<std::byte*>(::operator new(bytes, kLine))) {
-    std::fill_n(memory_, bytes, std::byte{0});
+      // Zeroed by calloc, which leaves untouched pages alone.
+      : memory_(std::calloc(bytes + kLineBytes, 1)), bytes_(bytes) {
+    if (memory_ == nullptr) throw std::bad_alloc();
   }
-  ~HeapSegment() override { ::operator delete(memory_, kLine); }
+  ~HeapSegment() override { std::free(memory_); }
   HeapSegment(const HeapSegment&) = delete;
   HeapSegment& operator=(const HeapSegment&) = delete;
-  Bytes bytes() override { return {memory_, bytes_}; }
+  Bytes bytes() override {
+    void* at = memory_;
+    std::size_t room = bytes_ + kLineBytes;
+    return {static_cast<std::byte*>(std::align(kLineBytes, bytes_, at, room)), bytes_};
+  }
 
  private:
-  static constexpr std::align_val_t kLine{64};
+  static constexpr std::size_t kLineBytes = 64;
+  void* memory_;
   std::size_t bytes_;
-  std::byte* memory_;
 };
+
+std::size_t index_of(PipeEnd end) { return end == PipeEnd::kDialled ? 0 : 1; }
+PipeEnd other(PipeEnd end) {
+  return end == PipeEnd::kDialled ? PipeEnd::kAccepted : PipeEnd::kDialled;
+}
 
 // What the two ends of one connection share.
 struct Wire {
-  HeapSegment rings{2 * Ring::kSharedBytes};
-  std::mutex mutex;                                                    // guards the rest
+  std::shared_ptr<SharedSegment> rings = std::make_shared<HeapSegment>(kRingPairBytes);
+  std::array<std::shared_ptr<Doorbell>, 2> bells;  // by whom they wake; set before it is shared
+  std::mutex mutex;                                // guards segments
   std::array<std::deque<std::shared_ptr<SharedSegment>>, 2> segments;  // by receiving end
-  std::array<bool, 2> gone = {false, false};
-  std::array<std::shared_ptr<Doorbell>, 2> bells;
-
-  Bytes ring(int from) {
-    return rings.bytes().subspan(static_cast<std::size_t>(from) * Ring::kSharedBytes,
-                                 Ring::kSharedBytes);
-  }
 };
 
 class MemoryPipe final : public RingPipe {
  public:
-  MemoryPipe(Engine& engine, std::shared_ptr<Wire> wire, int end, std::string peer)
+  MemoryPipe(Engine& engine, std::shared_ptr<Wire> wire, PipeEnd end, std::string peer)
       : RingPipe(engine), wire_(std::move(wire)), end_(end), peer_(std::move(peer)) {
-    join_on_loop(wire_->ring(end_), wire_->ring(1 - end_), wire_->bells[other()]);
-  }
-  ~MemoryPipe() override {
-    {
-      const std::lock_guard lock(wire_->mutex);
-      wire_->gone[static_cast<std::size_t>(end_)] = true;
-    }
-    wire_->bells[other()]->ring();
-  }
-
-  std::size_t try_read_on_loop(std::span<const iovec> pieces) override {
-    bool gone = false;
-    {
-      const std::lock_guard lock(wire_->mutex);
-      gone = wire_->gone[other()];
-    }
-    const std::size_t got = RingPipe::try_read_on_loop(pieces);
-    // Asked before reading, so nothing written before the end is missed.
-    if (got == 0 && gone)
-      throw Error(ErrorCode::kPeerLost, "memory: the peer closed the connection");
-    return got;
+    join_on_loop(wire_->rings, end_, wire_->bells[index_of(other(end_))]);
   }
 
   bool can_share() const override { return true; }
   void give_segment_on_loop(std::shared_ptr<SharedSegment> segment) override {
     const std::lock_guard lock(wire_->mutex);
-    wire_->segments[other()].push_back(std::move(segment));
+    wire_->segments[index_of(other(end_))].push_back(std::move(segment));
   }
   std::shared_ptr<SharedSegment> take_segment_on_loop() override {
     const std::lock_guard lock(wire_->mutex);
-    auto& mine = wire_->segments[static_cast<std::size_t>(end_)];
+    auto& mine = wire_->segments[index_of(end_)];
     if (mine.empty()) return nullptr;
     auto segment = std::move(mine.front());
     mine.pop_front();
@@ -87,26 +72,35 @@ class MemoryPipe final : public RingPipe {
   std::string peer_text() const override { return "memory " + peer_; }
 
  private:
-  std::size_t other() const { return static_cast<std::size_t>(1 - end_); }
-
-  bool looks_ended_on_loop() override {
-    const std::lock_guard lock(wire_->mutex);
-    return wire_->gone[other()];
-  }
-
   std::shared_ptr<Wire> wire_;
-  const int end_;  // 0 dialled, 1 accepted
+  const PipeEnd end_;
   const std::string peer_;
+};
+
+// A wire on its way to the listener. If it is not accepted, the caller sees the end.
+class Call {
+ public:
+  explicit Call(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
+  ~Call() {
+    if (wire_) RingPipe::close_end(*wire_->rings, PipeEnd::kAccepted, *wire_->bells[0]);
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  std::shared_ptr<Wire> accept() { return std::move(wire_); }
+
+ private:
+  std::shared_ptr<Wire> wire_;
 };
 
 }  // namespace
 
 // Who listens where. Any thread.
-class MemoryHub {
+class MemoryHub : public std::enable_shared_from_this<MemoryHub> {
  public:
+  using Accept = std::function<void(std::shared_ptr<Wire>)>;
   struct Place {
     Engine* engine;
-    std::function<void(std::shared_ptr<Wire>)> accept_on_loop;
+    std::shared_ptr<Accept> accept_on_loop;
   };
 
   std::string add(Place place) {
@@ -119,30 +113,28 @@ class MemoryHub {
     const std::lock_guard lock(mutex_);
     places_.erase(address);
   }
-  // Posts the acceptance to the listener's engine; false if nobody listens there. Under the lock,
-  // so that a listener that ends waits for it.
+  // Posts the acceptance to the listener's engine; false if nobody listens there. Posts under the
+  // lock: a listener leaves the hub before its engine ends.
   bool call(const std::string& address, const std::shared_ptr<Wire>& wire) {
     const std::lock_guard lock(mutex_);
     const auto found = places_.find(address);
     if (found == places_.end()) return false;
-    wire->bells[1] = found->second.engine->doorbell();
-    found->second.engine->post([this, address, wire] {
-      std::function<void(std::shared_ptr<Wire>)> accept;
-      {
-        const std::lock_guard inner(mutex_);
-        if (const auto place = places_.find(address); place != places_.end()) {
-          accept = place->second.accept_on_loop;
-        }
-      }
-      if (accept) return accept(wire);
-      const std::lock_guard inner(wire->mutex);
-      wire->gone[1] = true;
-      wire->bells[0]->ring();
+    Engine& engine = *found->second.engine;
+    wire->bells[index_of(PipeEnd::kAccepted)] = engine.doorbell();
+    engine.post([hub = shared_from_this(), address, call = std::make_shared<Call>(wire)] {
+      // Listeners leave on this loop, so that one which is found stays for this call.
+      if (const auto accept = hub->find(address)) (*accept)(call->accept());
     });
     return true;
   }
 
  private:
+  std::shared_ptr<Accept> find(const std::string& address) {
+    const std::lock_guard lock(mutex_);
+    const auto found = places_.find(address);
+    return found == places_.end() ? nullptr : found->second.accept_on_loop;
+  }
+
   std::mutex mutex_;
   std::map<std::string, Place> places_;
   int next_ = 0;
@@ -153,22 +145,23 @@ namespace {
 class MemoryListener final : public Listener {
  public:
   MemoryListener(std::shared_ptr<MemoryHub> hub, const TransportEnvironment& env,
-                 AcceptHandler on_accept)
+                 const AcceptHandler& on_accept)
       : hub_(std::move(hub)) {
-    address_ = hub_->add(
-        {&env.engine, [env, on_accept = std::move(on_accept)](std::shared_ptr<Wire> wire) {
-           auto pipe = std::make_unique<MemoryPipe>(env.engine, std::move(wire), 1, "caller");
-           auto connection =
-               std::make_unique<StreamConnection>(std::move(pipe), env.engine, env.config, nullptr);
-           StreamConnection& raw = *connection;
-           raw.attach(on_accept(std::move(connection)));
-         }});
+    const auto accept = [env, on_accept](std::shared_ptr<Wire> wire) {
+      auto pipe =
+          std::make_unique<MemoryPipe>(env.engine, std::move(wire), PipeEnd::kAccepted, "caller");
+      auto connection =
+          std::make_unique<StreamConnection>(std::move(pipe), env.engine, env.config, nullptr);
+      StreamConnection& raw = *connection;
+      raw.attach(on_accept(std::move(connection)));
+    };
+    address_ = hub_->add({&env.engine, std::make_shared<MemoryHub::Accept>(accept)});
   }
   ~MemoryListener() override { hub_->remove(address_); }
   std::string address() const override { return address_; }
 
  private:
-  std::shared_ptr<MemoryHub> hub_;
+  const std::shared_ptr<MemoryHub> hub_;
   std::string address_;
 };
 
@@ -180,17 +173,22 @@ class MemoryTransport final : public Transport {
   std::string_view name() const override { return "memory"; }
   std::string unusable_because() const override { return {}; }
   std::unique_ptr<Listener> listen_on_loop(AcceptHandler on_accept) override {
-    return std::make_unique<MemoryListener>(hub_, environment_, std::move(on_accept));
+    return std::make_unique<MemoryListener>(hub_, environment_, on_accept);
   }
   std::unique_ptr<Connection> connect_on_loop(std::string_view address, Lane, bool,
                                               ConnectionEvents& events) override {
-    auto wire = std::make_shared<Wire>();
-    wire->bells[0] = environment_.engine.doorbell();
-    wire->bells[1] = environment_.engine.doorbell();  // until somebody answers
     const std::string where(address);
-    if (!hub_->call(where, wire)) wire->gone[1] = true;
-    environment_.engine.wake();
-    auto pipe = std::make_unique<MemoryPipe>(environment_.engine, wire, 0, where);
+    auto wire = std::make_shared<Wire>();
+    wire->bells[index_of(PipeEnd::kDialled)] = environment_.engine.doorbell();
+    std::unique_ptr<Pipe> pipe;
+    if (hub_->call(where, wire)) {
+      pipe = std::make_unique<MemoryPipe>(environment_.engine, std::move(wire), PipeEnd::kDialled,
+                                          where);
+    } else {
+      const Error error(ErrorCode::kPeerLost, "memory: connecting to {}: nobody listens there",
+                        where);
+      pipe = std::make_unique<FailedPipe>(environment_.engine, error, "memory " + where);
+    }
     return std::make_unique<StreamConnection>(std::move(pipe), environment_.engine,
                                               environment_.config, &events);
   }
@@ -200,7 +198,7 @@ class MemoryTransport final : public Transport {
 
  private:
   const TransportEnvironment environment_;
-  std::shared_ptr<MemoryHub> hub_;
+  const std::shared_ptr<MemoryHub> hub_;
 };
 
 }  // namespace

@@ -1,9 +1,13 @@
 // The two kinds of shm pipes. Private to the shm transport.
+//
+// Both begin with one byte in each direction, a ShmPreamble, which carries descriptors: the
+// sender's doorbell and, from the caller of a data lane, the memfd of the rings. Until the answer
+// is here nothing is written.
 #pragma once
-#include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <string>
 
 #include "transport/ring_pipe.h"
 #include "transport/shm/segment.h"
@@ -11,23 +15,41 @@
 
 namespace treadle {
 
-// The first byte of a connection.
 enum class ShmPreamble : char { kControl = 'c', kData = 'd', kAnswer = 'a' };
 
-// Sends this engine's doorbell and, for a data lane, the memfd.
 void send_preamble(UnixSocket& socket, ShmPreamble kind, const Engine& engine,
-                   const MemfdSegment* rings);
-// The kind if the preamble is there, with its descriptors still in the socket; throws kCorrupt.
+                   const MemfdSegment* rings = nullptr);
+// The kind if the preamble is there, with its descriptors left in the socket; throws kCorrupt.
 std::optional<ShmPreamble> read_preamble(UnixSocket& socket);
 std::shared_ptr<Doorbell> take_doorbell(UnixSocket& socket);
+
+// A socket and its place in the engine's epoll, which ends with it or earlier.
+class WatchedSocket {
+ public:
+  WatchedSocket(Engine& engine, UnixSocket socket) : engine_(engine), socket_(std::move(socket)) {}
+  ~WatchedSocket() { unwatch(); }
+  WatchedSocket(const WatchedSocket&) = delete;
+  WatchedSocket& operator=(const WatchedSocket&) = delete;
+
+  UnixSocket& socket() { return socket_; }
+  void watch(Engine::FdHandler handler);
+  void want_writable(bool wanted);
+  // To be called at the end of the stream: epoll would report it forever.
+  void unwatch();
+
+ private:
+  Engine& engine_;
+  UnixSocket socket_;
+  bool watched_ = false;
+};
 
 // Messages over the socket itself.
 class ShmControlPipe final : public Pipe {
  public:
-  // `bell` is the peer's, known if this end accepted.
-  ShmControlPipe(Engine& engine, std::unique_ptr<UnixSocket> socket,
-                 std::shared_ptr<Doorbell> bell);
-  ~ShmControlPipe() override;
+  // `peer_doorbell` is known if this end accepted.
+  ShmControlPipe(Engine& engine, UnixSocket socket, std::string peer,
+                 std::shared_ptr<Doorbell> peer_doorbell = nullptr);
+  ~ShmControlPipe() override { *alive_ = false; }
 
   void start_on_loop(Events& events) override;
   std::size_t try_write_on_loop(std::span<const iovec> pieces) override;
@@ -36,39 +58,40 @@ class ShmControlPipe final : public Pipe {
   void give_segment_on_loop(std::shared_ptr<SharedSegment> segment) override;
   std::shared_ptr<SharedSegment> take_segment_on_loop() override;
   std::shared_ptr<Doorbell> peer_doorbell() const override { return bell_; }
-  std::string peer_text() const override { return "shm"; }
+  std::string peer_text() const override { return "shm " + peer_; }
 
  private:
-  void on_events(std::uint32_t events);
+  void on_ready(std::uint32_t events);
+  void on_answer();
 
-  Engine& engine_;
-  std::unique_ptr<UnixSocket> socket_;
+  WatchedSocket socket_;
+  const std::string peer_;
   std::shared_ptr<Doorbell> bell_;
   Events* events_ = nullptr;
-  std::deque<std::shared_ptr<SharedSegment>> to_give_;
+  std::shared_ptr<MemfdSegment> to_give_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 // Messages over rings; the socket tells the end.
 class ShmDataPipe final : public RingPipe {
  public:
   // This end dialled: makes the rings.
-  ShmDataPipe(Engine& engine, std::unique_ptr<UnixSocket> socket);
+  ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer);
   // This end accepted.
-  ShmDataPipe(Engine& engine, std::unique_ptr<UnixSocket> socket,
-              std::shared_ptr<MemfdSegment> rings, std::shared_ptr<Doorbell> bell);
-  ~ShmDataPipe() override;
+  ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer,
+              std::shared_ptr<MemfdSegment> rings, std::shared_ptr<Doorbell> peer_doorbell);
 
   void start_on_loop(Events& events) override;
-  std::size_t try_read_on_loop(std::span<const iovec> pieces) override;
-  std::string peer_text() const override { return "shm"; }
+  std::string peer_text() const override { return "shm " + peer_; }
 
  private:
-  bool looks_ended_on_loop() override { return ended_; }
-  void on_socket();
+  void on_ready();
+  void read_answer();
+  void read_end();
 
-  std::unique_ptr<UnixSocket> socket_;
-  std::shared_ptr<MemfdSegment> rings_;
-  bool ended_ = false;
+  WatchedSocket socket_;
+  const std::string peer_;
+  std::shared_ptr<MemfdSegment> rings_;  // until the answer is here
 };
 
 }  // namespace treadle

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
+#include <string>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -15,9 +18,29 @@ namespace {
 // A peer that shrank the file would turn our loads into SIGBUS.
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
+constexpr std::string_view kAdvice =
+    "give the container or control group more memory, or lower TREADLE_WINDOW_BYTES";
+
+// What the machine could give without swapping; 0 if it does not say.
+std::size_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string name;
+  std::size_t kib = 0;
+  for (std::string unit; in >> name >> kib; std::getline(in, unit)) {
+    if (name == "MemAvailable:") return kib * 1024;
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::shared_ptr<MemfdSegment> MemfdSegment::make(std::size_t bytes) {
+  // Asked for more than there is, the kernel would not refuse but look for processes to kill.
+  if (const std::size_t available = available_bytes(); available != 0 && bytes > available) {
+    throw Error(ErrorCode::kSystem,
+                "{} bytes of shared memory are wanted, and this machine has {} bytes left; {}",
+                bytes, available, kAdvice);
+  }
   const int fd = ::memfd_create("treadle", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) throw system_error(errno, "creating a memfd of {} bytes", bytes);
   auto segment = std::shared_ptr<MemfdSegment>(new MemfdSegment(fd));
@@ -25,12 +48,12 @@ std::shared_ptr<MemfdSegment> MemfdSegment::make(std::size_t bytes) {
     throw system_error(errno, "sizing a memfd to {} bytes", bytes);
   }
   // Reserve the pages now: running out later would be a signal, not an error.
-  if (::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) {
-    throw system_error(
-        errno,
-        "reserving {} bytes of shared memory; lower TREADLE_WINDOW_BYTES or give the "
-        "container more memory",
-        bytes);
+  int failure = 0;
+  do {
+    failure = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+  } while (failure == EINTR);
+  if (failure != 0) {
+    throw system_error(failure, "reserving {} bytes of shared memory; {}", bytes, kAdvice);
   }
   if (::fcntl(fd, F_ADD_SEALS, kSeals) != 0) throw system_error(errno, "sealing a memfd");
   segment->map(bytes);

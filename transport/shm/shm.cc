@@ -7,15 +7,21 @@
 #include <random>
 #include <vector>
 
+#include "core/error.h"
+#include "transport/failed_pipe.h"
 #include "transport/shm/pipes.h"
 #include "transport/stream_connection.h"
 
 namespace treadle {
 namespace {
 
+constexpr std::size_t kMaxStrangers = 1024;       // accepted and no preamble yet
+constexpr std::chrono::seconds kGreetWithin{10};  // after that a stranger may be dropped
+constexpr milliseconds kAcceptPause{100};         // when descriptors have run out
+
 std::string random_name() {
   std::random_device source;
-  return fmt::format("treadle-{}-{:08x}{:08x}", ::getpid(), source(), source());
+  return fmt::format("treadle-{}-{:08x}{:08x}{:08x}", ::getpid(), source(), source(), source());
 }
 
 class ShmListener final : public Listener {
@@ -28,83 +34,103 @@ class ShmListener final : public Listener {
     env_.engine.add_fd_on_loop(socket_.fd(), EPOLLIN, [this](std::uint32_t) { accept(); });
   }
   ~ShmListener() override {
+    if (resume_ != 0) env_.engine.cancel_timer_on_loop(resume_);
     env_.engine.remove_fd_on_loop(socket_.fd());
-    for (const auto& socket : waiting_) env_.engine.remove_fd_on_loop(socket->fd());
+    for (const Stranger& stranger : strangers_) {
+      env_.engine.remove_fd_on_loop(stranger.socket->fd());
+    }
   }
   std::string address() const override { return name_; }
 
  private:
-  void accept() {
-    for (int fd = UnixSocket::accept(socket_.fd()); fd >= 0;
-         fd = UnixSocket::accept(socket_.fd())) {
-      waiting_.push_back(std::make_unique<UnixSocket>(fd));
-      env_.engine.add_fd_on_loop(fd, EPOLLIN, [this, fd](std::uint32_t) { greet(fd); });
-    }
-  }
+  struct Stranger {
+    std::unique_ptr<UnixSocket> socket;
+    Deadline since;
+  };
+  using Strangers = std::vector<Stranger>;
 
-  // The preamble says which kind of pipe it becomes.
-  void greet(int fd) {
-    const auto found = std::ranges::find(waiting_, fd, [](const auto& s) { return s->fd(); });
-    std::unique_ptr<Pipe> pipe;
-    try {
-      const auto kind = read_preamble(**found);
-      if (!kind) return;
-      env_.engine.remove_fd_on_loop(fd);
-      auto socket = std::move(*found);
-      waiting_.erase(found);
-      pipe = make_pipe(*kind, std::move(socket));
-    } catch (const Error& error) {
-      env_.log(LogLevel::kWarn, "a shared-memory connection failed: {}", error.what());
-      if (const auto left = std::ranges::find(waiting_, fd, [](const auto& s) { return s->fd(); });
-          left != waiting_.end()) {
-        env_.engine.remove_fd_on_loop(fd);
-        waiting_.erase(left);
-      }
-      return;
-    }
-    auto connection =
-        std::make_unique<StreamConnection>(std::move(pipe), env_.engine, env_.config, nullptr);
-    StreamConnection& raw = *connection;
-    raw.attach(on_accept_(std::move(connection)));
+  void accept();
+  void pause();
+  void greet(int fd);
+  std::unique_ptr<Pipe> make_pipe(ShmPreamble kind, UnixSocket socket);
+  Strangers::iterator find(int fd) {
+    return std::ranges::find(strangers_, fd, [](const Stranger& s) { return s.socket->fd(); });
   }
-
-  std::unique_ptr<Pipe> make_pipe(ShmPreamble kind, std::unique_ptr<UnixSocket> socket) {
-    auto bell = take_doorbell(*socket);
-    if (kind == ShmPreamble::kControl) {
-      return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), std::move(bell));
-    }
-    const int memory = socket->take_fd();
-    if (memory < 0) throw Error(ErrorCode::kCorrupt, "shm: a data lane without memory");
-    return std::make_unique<ShmDataPipe>(env_.engine, std::move(socket),
-                                         MemfdSegment::adopt(memory), std::move(bell));
+  void drop(Strangers::iterator stranger) {
+    env_.engine.remove_fd_on_loop(stranger->socket->fd());
+    strangers_.erase(stranger);
   }
 
   const TransportEnvironment env_;
   const AcceptHandler on_accept_;
   const std::string name_;
   UnixSocket socket_;
-  std::vector<std::unique_ptr<UnixSocket>> waiting_;
+  Strangers strangers_;  // in the order of their arrival
+  std::uint64_t resume_ = 0;
 };
 
-// Reports a failure to connect from the loop, never from inside connect.
-class FailedPipe final : public Pipe {
- public:
-  FailedPipe(Engine& engine, const Error& error) : engine_(engine), error_(error) {}
-  ~FailedPipe() override { *alive_ = false; }
-  void start_on_loop(Events& events) override {
-    engine_.post([alive = alive_, &events, error = error_] {
-      if (*alive) events.on_broken_on_loop(error);
-    });
+void ShmListener::accept() {
+  try {
+    while (auto socket = UnixSocket::accept(socket_)) {
+      const auto now = Clock::now();
+      while (!strangers_.empty() && now - strangers_.front().since > kGreetWithin) {
+        drop(strangers_.begin());
+      }
+      if (strangers_.size() >= kMaxStrangers) continue;
+      const int fd = socket->fd();
+      strangers_.push_back({std::make_unique<UnixSocket>(std::move(*socket)), now});
+      env_.engine.add_fd_on_loop(fd, EPOLLIN, [this, fd](std::uint32_t) { greet(fd); });
+    }
+  } catch (const Error& error) {
+    env_.log(LogLevel::kWarn, "{}", error.what());
+    pause();
   }
-  std::size_t try_write_on_loop(std::span<const iovec>) override { return 0; }
-  std::size_t try_read_on_loop(std::span<const iovec>) override { return 0; }
-  std::string peer_text() const override { return "shm"; }
+}
 
- private:
-  Engine& engine_;
-  const Error error_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-};
+// Epoll would report the waiting connection again and again.
+void ShmListener::pause() {
+  env_.engine.change_fd_on_loop(socket_.fd(), 0);
+  resume_ = env_.engine.add_timer_on_loop(Clock::now() + kAcceptPause, [this] {
+    resume_ = 0;
+    env_.engine.change_fd_on_loop(socket_.fd(), EPOLLIN);
+  });
+}
+
+// The preamble says which kind of pipe the connection becomes.
+void ShmListener::greet(int fd) {
+  std::unique_ptr<Pipe> pipe;
+  try {
+    const auto kind = read_preamble(*find(fd)->socket);
+    if (!kind) return;
+    UnixSocket socket = std::move(*find(fd)->socket);
+    env_.engine.remove_fd_on_loop(fd);
+    std::erase_if(strangers_, [](const Stranger& s) { return s.socket->fd() < 0; });
+    pipe = make_pipe(*kind, std::move(socket));
+  } catch (const Error& error) {
+    env_.log(LogLevel::kWarn, "a shared-memory connection failed before it stood: {}",
+             error.what());
+    if (const auto stranger = find(fd); stranger != strangers_.end()) drop(stranger);
+    return;
+  }
+  auto connection =
+      std::make_unique<StreamConnection>(std::move(pipe), env_.engine, env_.config, nullptr);
+  StreamConnection& raw = *connection;
+  raw.attach(on_accept_(std::move(connection)));
+}
+
+std::unique_ptr<Pipe> ShmListener::make_pipe(ShmPreamble kind, UnixSocket socket) {
+  auto bell = take_doorbell(socket);
+  if (kind == ShmPreamble::kControl) {
+    return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), "caller",
+                                            std::move(bell));
+  }
+  const int memory = socket.take_fd();
+  if (kind != ShmPreamble::kData || memory < 0) {
+    throw Error(ErrorCode::kCorrupt, "a shared-memory call without memory");
+  }
+  return std::make_unique<ShmDataPipe>(env_.engine, std::move(socket), "caller",
+                                       MemfdSegment::adopt(memory), std::move(bell));
+}
 
 class ShmTransport final : public Transport {
  public:
@@ -124,24 +150,26 @@ class ShmTransport final : public Transport {
   }
   std::unique_ptr<Connection> connect_on_loop(std::string_view address, Lane lane, bool,
                                               ConnectionEvents& events) override {
-    std::unique_ptr<Pipe> pipe;
-    try {
-      auto socket = std::make_unique<UnixSocket>(UnixSocket::connect(std::string(address)));
-      if (lane == Lane::kControl) {
-        pipe = std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), nullptr);
-      } else {
-        pipe = std::make_unique<ShmDataPipe>(env_.engine, std::move(socket));
-      }
-    } catch (const Error& error) {
-      pipe = std::make_unique<FailedPipe>(env_.engine, error);
-    }
-    return std::make_unique<StreamConnection>(std::move(pipe), env_.engine, env_.config, &events);
+    return std::make_unique<StreamConnection>(call(std::string(address), lane), env_.engine,
+                                              env_.config, &events);
   }
   std::shared_ptr<SharedSegment> make_segment(std::size_t bytes) override {
     return MemfdSegment::make(bytes);
   }
 
  private:
+  std::unique_ptr<Pipe> call(const std::string& name, Lane lane) {
+    try {
+      UnixSocket socket = UnixSocket::connect(name);
+      if (lane == Lane::kControl) {
+        return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), name);
+      }
+      return std::make_unique<ShmDataPipe>(env_.engine, std::move(socket), name);
+    } catch (const Error& error) {
+      return std::make_unique<FailedPipe>(env_.engine, error, "shm " + name);
+    }
+  }
+
   const TransportEnvironment env_;
 };
 

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstring>
 
 #include "core/error.h"
@@ -14,13 +13,14 @@
 namespace treadle {
 namespace {
 
-constexpr std::size_t kMaxFds = 4;
+constexpr std::size_t kMaxFds = 4;       // in one call
+constexpr std::size_t kMaxWaiting = 16;  // received and not taken
+constexpr int kBacklog = 4096;
 
-int make_socket() {
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) throw system_error(errno, "creating a Unix socket");
-  return fd;
-}
+// Room for descriptors beside a message, aligned for its header.
+struct Control {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxFds * sizeof(int))> bytes{};
+};
 
 // An abstract name: a zero byte, then the text. It vanishes with its socket.
 socklen_t fill(sockaddr_un& address, const std::string& name) {
@@ -37,54 +37,68 @@ socklen_t fill(sockaddr_un& address, const std::string& name) {
 
 UnixSocket::~UnixSocket() {
   for (const int fd : received_) ::close(fd);
-  ::close(fd_);
+  if (fd_ >= 0) ::close(fd_);
 }
 
-int UnixSocket::connect(const std::string& name) {
+UnixSocket UnixSocket::make() {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw system_error(errno, "creating a Unix socket");
+  return UnixSocket(fd);
+}
+
+bool UnixSocket::same_user() const {
+  ucred peer{};
+  socklen_t bytes = sizeof peer;
+  return ::getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.uid == ::geteuid();
+}
+
+UnixSocket UnixSocket::connect(const std::string& name) {
   sockaddr_un address{};
   const socklen_t bytes = fill(address, name);
-  const int fd = make_socket();
-  // A local connect succeeds or fails at once; EAGAIN means a full backlog.
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), bytes) != 0) {
-    const int reason = errno;
-    ::close(fd);
-    throw Error(ErrorCode::kPeerLost, "shm: connecting to socket {}: {}", name, errno_text(reason));
+  UnixSocket socket = make();
+  // A local connect succeeds or fails at once; EAGAIN means that too many wait to be accepted.
+  if (::connect(socket.fd(), reinterpret_cast<const sockaddr*>(&address), bytes) != 0) {
+    throw Error(ErrorCode::kPeerLost, "shm: connecting to socket {}: {}", name, errno_text(errno));
   }
-  return fd;
+  if (!socket.same_user()) {
+    throw Error(ErrorCode::kPeerLost, "shm: socket {} belongs to another user", name);
+  }
+  return socket;
 }
 
-int UnixSocket::listen(const std::string& name) {
+UnixSocket UnixSocket::listen(const std::string& name) {
   sockaddr_un address{};
   const socklen_t bytes = fill(address, name);
-  const int fd = make_socket();
-  if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), bytes) != 0 ||
-      ::listen(fd, 1024) != 0) {
-    const int reason = errno;
-    ::close(fd);
-    throw system_error(reason, "listening on Unix socket {}", name);
+  UnixSocket socket = make();
+  if (::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), bytes) != 0 ||
+      ::listen(socket.fd(), kBacklog) != 0) {
+    throw system_error(errno, "listening on Unix socket {}", name);
   }
-  return fd;
+  return socket;
 }
 
-int UnixSocket::accept(int listener) {
+std::optional<UnixSocket> UnixSocket::accept(const UnixSocket& listener) {
   while (true) {
-    const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) return -1;
-    ucred peer{};
-    socklen_t bytes = sizeof peer;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && peer.uid == ::getuid())
-      return fd;
-    ::close(fd);  // another user's process has no business here
+    const int fd = ::accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      UnixSocket socket(fd);
+      if (socket.same_user()) return socket;
+      continue;  // another user's process has no business here
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    throw system_error(errno, "accepting a shared-memory connection");
   }
 }
 
 std::size_t UnixSocket::write(std::span<const iovec> pieces, std::span<const int> fds) {
+  TREADLE_CHECK(fds.size() <= kMaxFds, "{} descriptors in one call", fds.size());
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(pieces.data());
   message.msg_iovlen = pieces.size();
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxFds * sizeof(int))> control{};
+  Control control;
   if (!fds.empty()) {
-    message.msg_control = control.data();
+    message.msg_control = control.bytes.data();
     message.msg_controllen = CMSG_SPACE(fds.size_bytes());
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
@@ -94,21 +108,22 @@ std::size_t UnixSocket::write(std::span<const iovec> pieces, std::span<const int
   }
   const ssize_t wrote = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
   if (wrote >= 0) return static_cast<std::size_t>(wrote);
-  if (errno == EAGAIN || errno == EINTR) return 0;
-  throw Error(ErrorCode::kPeerLost, "shm: writing to the peer's socket: {}", errno_text(errno));
+  const int reason = errno;
+  if (reason == EAGAIN || reason == EINTR || reason == EPIPE || reason == ECONNRESET) return 0;
+  throw system_error(reason, "writing to the peer's Unix socket");
 }
 
 std::size_t UnixSocket::read(std::span<const iovec> pieces) {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(pieces.data());
   message.msg_iovlen = pieces.size();
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxFds * sizeof(int))> control{};
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
+  Control control;
+  message.msg_control = control.bytes.data();
+  message.msg_controllen = control.bytes.size();
   const ssize_t got = ::recvmsg(fd_, &message, MSG_CMSG_CLOEXEC);
   if (got < 0) {
     if (errno == EAGAIN || errno == EINTR) return 0;
-    throw Error(ErrorCode::kPeerLost, "shm: reading from the peer's socket: {}", errno_text(errno));
+    throw Error(ErrorCode::kPeerLost, "reading from the peer's Unix socket: {}", errno_text(errno));
   }
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
@@ -120,7 +135,16 @@ std::size_t UnixSocket::read(std::span<const iovec> pieces) {
       received_.push_back(fd);
     }
   }
-  if (got == 0) throw Error(ErrorCode::kPeerLost, "shm: the peer closed the connection");
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    throw Error(
+        ErrorCode::kSystem,
+        "no room for a descriptor from the peer; raise the limit of open files (ulimit -n)");
+  }
+  if (received_.size() > kMaxWaiting) {
+    throw Error(ErrorCode::kCorrupt, "the peer sent {} descriptors that nobody asked for",
+                received_.size());
+  }
+  if (got == 0) throw Error(ErrorCode::kPeerLost, "the peer closed the connection");
   return static_cast<std::size_t>(got);
 }
 

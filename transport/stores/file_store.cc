@@ -1,11 +1,11 @@
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
 #include <thread>
 
 #include "core/error.h"
@@ -35,25 +35,25 @@ class FileStore final : public Store {
     std::error_code failure;
     fs::create_directories(directory_, failure);
     if (failure) {
-      throw Error(ErrorCode::kSystem, "rendezvous directory {}: {}", directory, failure.message());
+      throw Error(ErrorCode::kSystem, "file store: creating directory {}: {}", directory,
+                  failure.message());
     }
   }
 
   // A reader sees the whole value or none: it is written aside and renamed.
   void set(std::string_view key, std::string_view value) override {
     const fs::path target = directory_ / file_name_of(key);
-    fs::path aside = target;
-    aside +=
-        fmt::format(".{}.{}.{}", ::getpid(), reinterpret_cast<std::uintptr_t>(this), ++writes_);
+    const fs::path aside = directory_ / fmt::format("{}.{}", aside_, ++writes_);
     std::ofstream out(aside, std::ios::binary);
     out.write(value.data(), static_cast<std::streamsize>(value.size()));
     out.close();
     std::error_code failure;
     if (out) fs::rename(aside, target, failure);
-    if (!out || failure) {
-      throw Error(ErrorCode::kSystem, "writing {}: {}", target.string(),
-                  failure ? failure.message() : "the file could not be written");
-    }
+    if (out && !failure) return;
+    const std::string reason = failure ? failure.message() : errno_text(errno);
+    fs::remove(aside, failure);
+    throw Error(ErrorCode::kSystem, "file store: writing {} bytes to {}: {}", value.size(),
+                target.string(), reason);
   }
 
   std::optional<std::string> get(std::string_view key, Deadline by) override {
@@ -72,6 +72,9 @@ class FileStore final : public Store {
 
  private:
   const fs::path directory_;
+  // No key has a dot in its file name. Random, since process ids repeat over hosts.
+  const std::string aside_ =
+      fmt::format(".{:08x}{:08x}", std::random_device()(), std::random_device()());
   std::atomic<int> writes_{0};
 };
 
