@@ -74,7 +74,7 @@ struct Plan {
   // Safe if that place is not in use then: nothing is still to be read from it, or what is read
   // there must have reached its reader before the message could be sent.
   int early_rounds = 0;
-  std::vector<Round> rounds;
+  std::vector<Round> rounds = {};
 };
 
 // What all ranks know when a plan is made.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <functional>
@@ -157,6 +159,65 @@ const std::vector<Row>& rows() {
   return kRows;
 }
 
+// The variables of one launcher. A process has its rank from it if both of the first two are set.
+struct Launcher {
+  std::string_view name;
+  std::string_view rank;
+  std::string_view ranks;
+  std::string_view local_rank;
+  std::string_view local_ranks;
+  std::array<std::string_view, 2> jobs;  // the first one that is set
+};
+constexpr std::array kLaunchers = {
+    Launcher{"torchrun",
+             "RANK",
+             "WORLD_SIZE",
+             "LOCAL_RANK",
+             "LOCAL_WORLD_SIZE",
+             {"TORCHELASTIC_RUN_ID", ""}},
+    Launcher{"Open MPI",
+             "OMPI_COMM_WORLD_RANK",
+             "OMPI_COMM_WORLD_SIZE",
+             "OMPI_COMM_WORLD_LOCAL_RANK",
+             "OMPI_COMM_WORLD_LOCAL_SIZE",
+             {"OMPI_MCA_ess_base_jobid", "PMIX_NAMESPACE"}},
+    Launcher{
+        "PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", {"PMI_JOBID", ""}},
+};
+
+using Variables = std::span<const std::pair<std::string, std::string>>;
+
+const std::string* find(Variables variables, std::string_view name) {
+  const auto found =
+      std::ranges::find_if(variables, [&](const auto& v) { return v.first == name; });
+  return found == variables.end() ? nullptr : &found->second;
+}
+
+int number_in(Variables variables, std::string_view name, int lowest, int highest, int otherwise) {
+  const std::string* value = find(variables, name);
+  if (value == nullptr) return otherwise;
+  const auto number = number_from(*value);
+  if (!number || !number->suffix.empty() || number->value < static_cast<std::uint64_t>(lowest) ||
+      number->value > static_cast<std::uint64_t>(highest)) {
+    throw std::invalid_argument(
+        fmt::format("{}={}: expected a whole number from {} to {}", name, *value, lowest, highest));
+  }
+  return static_cast<int>(number->value);
+}
+
+std::vector<std::pair<std::string, std::string>> whole_environment() {
+  std::vector<std::pair<std::string, std::string>> variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view line(*entry);
+    const auto equals = line.find('=');
+    if (equals == std::string_view::npos) continue;
+    const std::string name(line.substr(0, equals));
+    // Asked for by name, so that of two entries of one name the one that getenv gives counts.
+    if (const char* value = std::getenv(name.c_str())) variables.emplace_back(name, value);
+  }
+  return variables;
+}
+
 }  // namespace
 
 Config config_from(std::span<const std::pair<std::string, std::string>> variables) {
@@ -183,17 +244,7 @@ Config config_from(std::span<const std::pair<std::string, std::string>> variable
   return config;
 }
 
-Config config_from_environment() {
-  std::vector<std::pair<std::string, std::string>> variables;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view line(*entry);
-    const auto equals = line.find('=');
-    if (!line.starts_with("TREADLE_") || equals == std::string_view::npos) continue;
-    const std::string name(line.substr(0, equals));
-    variables.emplace_back(name, std::getenv(name.c_str()));
-  }
-  return config_from(variables);
-}
+Config config_from_environment() { return config_from(whole_environment()); }
 
 std::vector<Setting> settings_of(const Config& config) {
   const Config standard;
@@ -215,5 +266,34 @@ std::uint64_t agreed_hash(const Config& config) {
   }
   return hash;
 }
+
+LaunchEnvironment launch_environment_from(Variables variables) {
+  constexpr int kMost = 1 << 24;
+  for (const Launcher& launcher : kLaunchers) {
+    if (find(variables, launcher.rank) == nullptr || find(variables, launcher.ranks) == nullptr) {
+      continue;
+    }
+    LaunchEnvironment launch;
+    launch.launcher = launcher.name;
+    launch.ranks = number_in(variables, launcher.ranks, 1, kMost, 1);
+    launch.rank = number_in(variables, launcher.rank, 0, launch.ranks - 1, 0);
+    launch.local_rank = number_in(variables, launcher.local_rank, 0, kMost, 0);
+    launch.local_ranks = number_in(variables, launcher.local_ranks, 1, kMost, 0);
+    for (const std::string_view name : launcher.jobs) {
+      const std::string* job = find(variables, name);
+      if (job != nullptr && launch.job.empty()) launch.job = *job;
+    }
+    if (launcher.name == "torchrun") {
+      if (const std::string* address = find(variables, "MASTER_ADDR")) {
+        launch.master_address = *address;
+      }
+      launch.master_port = number_in(variables, "MASTER_PORT", 1, 65535, 0);
+    }
+    return launch;
+  }
+  return {};
+}
+
+LaunchEnvironment launch_environment() { return launch_environment_from(whole_environment()); }
 
 }  // namespace treadle

@@ -51,4 +51,23 @@ std::vector<Setting> settings_of(const Config& config);
 // A hash over every setting that all ranks must share.
 std::uint64_t agreed_hash(const Config& config);
 
+// What a launcher told this process about its place among the ranks.
+struct LaunchEnvironment {
+  std::string launcher;  // "torchrun", "Open MPI", "PMI"; empty: started by none of them
+  int rank = 0;
+  int ranks = 1;
+  int local_rank = 0;          // among the ranks of this host
+  int local_ranks = 0;         // 0: not told
+  std::string job;             // the same on all ranks of a run; empty: not told
+  std::string master_address;  // torchrun: the host of rank 0 ...
+  int master_port = 0;         // ... and a port there, taken by torch's own store; 0: not told
+  bool operator==(const LaunchEnvironment&) const = default;
+};
+
+// Of several launchers the first in the order above counts: mpirun may start torchrun on each host.
+// Throws std::invalid_argument that names a variable without sense and its value.
+LaunchEnvironment launch_environment_from(
+    std::span<const std::pair<std::string, std::string>> variables);
+LaunchEnvironment launch_environment();
+
 }  // namespace treadle

@@ -139,6 +139,10 @@ void Mesh::install_on_loop(Roster roster) {
   roster_ = std::move(roster);
   for (int r = 0; r < ranks_; ++r) {
     if (peer_at(r).in[0] || peer_at(r).in[1]) want_on_loop(r);
+    // What was posted before the addresses were known.
+    for (const Lane lane : {Lane::kControl, Lane::kData}) {
+      if (!peer_at(r).out[static_cast<std::size_t>(lane)].waiting.empty()) dial_on_loop(r, lane);
+    }
   }
   for (const auto& [name, sink] : std::map(sinks_)) sink->on_ready_on_loop();
 }

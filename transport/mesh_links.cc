@@ -150,6 +150,8 @@ void OutgoingLink::on_payload_on_loop(const MessageHeader&, std::shared_ptr<Shar
     throw Error(ErrorCode::kPeerLost, "rank {} at {} refused the connection: {}", rank_,
                 connection->peer_text(), refusal);
   }
+  // A link that has been given up may still get its answer.
+  if (mesh_.peer_at(rank_).out[index_of(lane_)].link.get() != this) return;
   ready = true;
   mesh_.out_ready_on_loop(rank_, lane_);
 }
@@ -242,7 +244,7 @@ void Mesh::out_ready_on_loop(int rank, Lane lane) {
 void Mesh::out_closed_on_loop(int rank, Lane lane, const Error& error) {
   Peer& peer = peer_at(rank);
   Peer::Out& out = peer.out[index_of(lane)];
-  if (!out.link) return;
+  if (!out.link || peer.lost) return;
   const bool was_ready = out.link->ready;
   graveyard_.emplace_back(std::move(out.link));
   if (!was_ready) return redial_on_loop(rank, lane, error);

@@ -48,7 +48,8 @@ void StreamConnection::attach(ConnectionEvents& events) {
 
 void StreamConnection::post_on_loop(Outgoing message) {
   if (closed_) return;
-  message.header.total_bytes = message.payload.size();
+  // An announcement speaks of a payload that it does not carry.
+  if (!message.payload.empty()) message.header.total_bytes = message.payload.size();
   message.header.offset_bytes = 0;
   queue_[message.priority].push_back(std::move(message));
   try {
@@ -83,7 +84,7 @@ void StreamConnection::stage() {
     segment.communicator = message.header.communicator;
     if (offset == 0) segment.segment = std::move(message.segment);
     message.header.offset_bytes += bytes;
-    const bool last = message.header.offset_bytes == message.payload.size();
+    const bool last = offset + bytes == message.payload.size();
     if (last) segment.done = std::move(message.done);
     staged_bytes += bytes;
     staged_.push_back(std::move(segment));

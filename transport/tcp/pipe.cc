@@ -131,7 +131,9 @@ void TcpPipe::on_events(std::uint32_t ready) {
   if ((ready & EPOLLOUT) != 0) {
     wants_write_ = false;
     engine_.change_fd_on_loop(fd_, EPOLLIN);
+    const auto alive = alive_;
     events_->on_writable_on_loop();
+    if (!*alive) return;  // the connection ended and took this pipe with it
   }
   if ((ready & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) events_->on_readable_on_loop();
 }

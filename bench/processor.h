@@ -1,0 +1,34 @@
+// What a report says about the processor it was measured on.
+#pragma once
+#include <sched.h>
+
+#include <fstream>
+#include <string>
+#include <string_view>
+
+namespace treadle {
+
+// The value of the first line of /proc/cpuinfo with this key; empty if there is none.
+inline std::string cpuinfo(std::string_view key) {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const auto colon = line.find(':');
+    if (colon == std::string::npos || !line.starts_with(key)) continue;
+    const auto value = line.find_first_not_of(" \t", colon + 1);
+    return value == std::string::npos ? "" : line.substr(value);
+  }
+  return "";
+}
+
+inline std::string processor_model() {
+  const std::string model = cpuinfo("model name");
+  return model.empty() ? "unknown processor" : model;
+}
+
+// CPUs that this process may run on.
+inline int allowed_cpus() {
+  cpu_set_t set;
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+}  // namespace treadle
