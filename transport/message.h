@@ -1,18 +1,24 @@
 // The 96 bytes in front of every segment of every message. Format 1, little-endian:
+// clang-format off
 //
-//   u16 magic          0x7DE1
-//   u8  format         1
-//   u8  kind           MessageKind
-//   u32 size_bytes     payload that follows this header, at most kMaxPayloadBytes
-//   u64 communicator   hash of (run instance, group name, ordered ranks, generation); 0: the link
-//   itself u64 sequence       which operation on the communicator, or which message of (source,
-//   tag) u64 fingerprint    of the operation's description (contract 3) i64 tag point-to-point only
-//   u64 total_bytes    payload of the whole message
-//   u64 offset_bytes   where this segment's payload lies in the message
-//   u64 consumed_bytes eager payload of this communicator that the sender has matched so far
-//   u32 lane           index of the plan instance within the operation
-//   u32 step           round of the plan
-//   u64 reserved x2    zero
+//   at  type  field
+//    0  u16   magic           0x7DE1
+//    2  u8    format          1
+//    3  u8    kind            MessageKind
+//    4  u32   size_bytes      payload that follows this header, at most kMaxPayloadBytes
+//    8  u64   communicator    hash of (run instance, group name, ordered ranks, generation);
+//                             0: the link itself
+//   16  u64   sequence        operation on the communicator, or message of (source, tag)
+//   24  u64   fingerprint     of the operation's description
+//   32  i64   tag             point-to-point only
+//   40  u64   total_bytes     payload of the whole message
+//   48  u64   offset_bytes    where this segment's payload lies in the message
+//   56  u64   consumed_bytes  eager payload of this communicator that the sender has matched so far
+//   64  u32   lane            index of the plan instance within the operation
+//   68  u32   step            round of the plan
+//   72  u64   reserved[3]     zero
+//
+// clang-format on
 //
 // (communicator, kind, sequence, lane, step, tag) names a message and offset_bytes a segment of it,
 // so messages may arrive in any order. A reader rejects another magic, a newer format, an unknown
