@@ -27,11 +27,11 @@ namespace treadle {
 
 // The data a plan works on.
 struct PlanData {
-  ConstBytes in;
-  Bytes out;
+  ConstBytes in = {};
+  Bytes out = {};
   DType dtype = DType::kU8;
   ReduceOp op = ReduceOp::kSum;
-  Scale scale;
+  Scale scale = {};
   FoldFunction fold = nullptr;
 };
 

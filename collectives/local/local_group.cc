@@ -149,7 +149,7 @@ std::optional<LocalGroup::Mismatch> LocalGroup::mismatch() const {
     if (r == index_ || call >= calls_) continue;
     const std::uint64_t mine = announcement_of(index_, call);
     const std::uint64_t theirs = announcement_of(r, call);
-    if (theirs == mine || theirs >> 32 != mine >> 32) continue;
+    if (theirs == 0 || theirs == mine || theirs >> 32 != mine >> 32) continue;
     return Mismatch{r, static_cast<std::uint32_t>(mine >> 32), description_of(index_, call),
                     description_of(r, call)};
   }

@@ -26,15 +26,15 @@ namespace treadle {
 // ranks.
 struct LocalCall {
   LocalKind kind = LocalKind::kBarrier;
-  ConstBytes in;  // kBroadcast: unused, the buffer is `out` on every rank
-  Bytes out;
+  ConstBytes in = {};  // kBroadcast: unused, the buffer is `out` on every rank
+  Bytes out = {};
   DType dtype = DType::kU8;
   ReduceOp op = ReduceOp::kSum;
-  Scale scale;
+  Scale scale = {};
   int root = 0;  // index in the group
-  std::uint32_t sequence =
-      0;  // of the operation; consecutive calls have increasing numbers, may wrap
-  Description description;
+  // Of the operation; consecutive calls have increasing numbers, may wrap.
+  std::uint32_t sequence = 0;
+  Description description = {};
   FoldFunction fold = nullptr;
 };
 
