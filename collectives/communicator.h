@@ -62,18 +62,18 @@ class Work {
 };
 
 struct CallOptions {
-  std::optional<milliseconds> timeout;  // from submission; default: the communicator's
-  int priority = kNormal;               // smaller is more urgent
-  double premul_factor = 1.0;           // ReduceOp::kPremulSum
-  std::string algorithm;                // override; must be the same on all ranks
-  bool blocking = false;                // the caller waits at once: run it in the calling thread
+  std::optional<milliseconds> timeout = {};  // from submission; default: the communicator's
+  int priority = kNormal;                    // smaller is more urgent
+  double premul_factor = 1.0;                // ReduceOp::kPremulSum
+  std::string algorithm = {};                // override; must be the same on all ranks
+  bool blocking = false;  // the caller waits at once: run it in the calling thread
 };
 
 struct CommunicatorOptions {
-  std::string name;        // ranks of one communicator use the same name
-  std::vector<int> ranks;  // ranks of the context, in communicator order; empty: all
+  std::string name;             // ranks of one communicator use the same name
+  std::vector<int> ranks = {};  // ranks of the context, in communicator order; empty: all
   std::uint64_t generation = 0;
-  std::optional<milliseconds> timeout;  // default: config.timeout
+  std::optional<milliseconds> timeout = {};  // default: config.timeout
 };
 
 class Communicator {
