@@ -65,7 +65,7 @@ int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTER
 }  // namespace
 
 void RankProcess::report(std::string_view text) const {
-  std::string line(text);
+  std::string line = fmt::format("{} {}", Clock::now().time_since_epoch().count(), text);
   line += '\0';
   for (std::string_view rest = line; !rest.empty();) {
     const auto wrote = ::write(reports_fd_, rest.data(), rest.size());
@@ -155,7 +155,9 @@ bool Processes::read_reports(Rank& rank, Deadline by) {
     if (c != '\0') {
       rank.partial += c;
     } else {
-      rank.reports.push_back(std::move(rank.partial));
+      const auto space = rank.partial.find(' ');
+      const Clock::duration at(std::stoll(rank.partial.substr(0, space)));
+      rank.reports.push_back({Clock::time_point(at), rank.partial.substr(space + 1)});
       rank.partial.clear();
     }
   }
@@ -166,7 +168,10 @@ std::optional<std::string> Processes::await_report(int rank, std::string_view te
   Rank& one = at(rank);
   for (std::size_t seen = 0;;) {
     for (; seen < one.reports.size(); ++seen) {
-      if (one.reports[seen].starts_with(text)) return one.reports[seen];
+      const Report& report = one.reports[seen];
+      if (report.text.starts_with(text)) {
+        return report.at < by ? std::optional(report.text) : std::nullopt;
+      }
     }
     if (!read_reports(one, by)) return std::nullopt;
   }
@@ -186,7 +191,7 @@ std::string Processes::said(int rank) {
   while (read_reports(at(rank), Clock::now())) {
   }
   std::string text = fmt::format("rank {} said:", rank);
-  for (const auto& report : at(rank).reports) text += "\n  " + report;
+  for (const auto& report : at(rank).reports) text += "\n  " + report.text;
   return text;
 }
 

@@ -12,15 +12,12 @@
 #include <sys/types.h>
 
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/clock.h"
-#include "core/config.h"
-#include "transport/store.h"
 
 namespace treadle {
 
@@ -51,8 +48,8 @@ class Processes {
   void stop(int rank) const;  // SIGSTOP; returns when it stands still
   void resume(int rank) const;
 
-  // The first report that begins with `text`, past or to come; nothing if the process ends or `by`
-  // passes without one.
+  // The first report that begins with `text`, made before `by`, past or to come; nothing if there
+  // is none.
   std::optional<std::string> await_report(int rank, std::string_view text, Deadline by);
   // Its exit code, or -signal; nothing while it is still there at `by`.
   std::optional<int> await_end(int rank, Deadline by);
@@ -60,6 +57,10 @@ class Processes {
   std::string said(int rank);
 
  private:
+  struct Report {
+    Clock::time_point at;  // by the clock of the rank, which is that of the test
+    std::string text;
+  };
   struct Rank {
     pid_t pid = -1;
     int pid_fd = -1;
@@ -68,7 +69,7 @@ class Processes {
     bool reports_ended = false;
     std::optional<int> end;
     std::string partial;
-    std::vector<std::string> reports;
+    std::vector<Report> reports;
   };
 
   static Rank start(int rank, const Body& body);

@@ -78,17 +78,21 @@ std::string name_of(Moment moment) {
 
 FailingGroup::FailingGroup(Options wanted)
     : options(std::move(wanted)),
+      port_(options.tcp_store ? free_port() : 0),
       processes(kRanks, [this](int rank, RankProcess& self) { body(rank, self); }) {}
+
+std::shared_ptr<Store> FailingGroup::store(int rank) const {
+  if (!options.tcp_store) return file_store(directory_.path());
+  return tcp_store(fmt::format("127.0.0.1:{}", port_), rank,
+                   deadline_after(std::chrono::seconds(20)));
+}
 
 void FailingGroup::body(int rank, RankProcess& self) const {
   Config config = options.config;
   config.log_level = "error";
   if (options.links == Links::kTcp) config.transport = "tcp";
-  const auto context = Context::create({.rank = rank,
-                                        .ranks = kRanks,
-                                        .store = file_store(directory_.path()),
-                                        .config = config,
-                                        .transports = {}});
+  const auto context = Context::create(
+      {.rank = rank, .ranks = kRanks, .store = store(rank), .config = config, .transports = {}});
   Communicator comm = context->communicator({.name = "world"});
   try {
     comm.barrier().wait();
@@ -101,8 +105,8 @@ void FailingGroup::body(int rank, RankProcess& self) const {
 
 void FailingGroup::call_until_error(int rank, Communicator& comm, RankProcess& self) const {
   CallBuffers buffers(options.moment == Moment::kLarge ? kLargeElems : kSmallElems, kRanks);
-  CallOptions call = options.call;
-  call.blocking = options.moment == Moment::kSmallLoop;
+  CallOptions call{.blocking = options.moment == Moment::kSmallLoop};
+  if (options.timeout) call.timeout = options.timeout(rank);
   if (options.moment == Moment::kNeverCalled) {
     self.report("there");
     if (rank == options.victim) {

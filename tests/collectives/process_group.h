@@ -5,6 +5,7 @@
 // closes its communicator and context and leaves with exit code 0.
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,9 @@ class FailingGroup {
     Moment moment = Moment::kNeverCalled;
     Links links = Links::kShm;
     int victim = 1;
+    bool tcp_store = false;  // rank 0 serves it; else a directory of files
     Config config = {};
-    CallOptions call = {};
+    std::function<milliseconds(int rank)> timeout = nullptr;  // of its calls; null: the default
     std::function<void(Communicator&)> instead_of_call = nullptr;  // the victim's, when it goes
   };
   static constexpr int kRanks = 3;
@@ -66,10 +68,12 @@ class FailingGroup {
   const Options options;
 
  private:
+  std::shared_ptr<Store> store(int rank) const;
   void body(int rank, RankProcess& self) const;
   void call_until_error(int rank, Communicator& comm, RankProcess& self) const;
 
   TemporaryDirectory directory_;
+  const int port_;
 
  public:
   Processes processes;

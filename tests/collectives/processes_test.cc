@@ -67,31 +67,38 @@ std::string stop_name(const testing::TestParamInfo<StopCase>& tested) {
   return name_of(tested.param.links) + "_" + name_of(tested.param.moment);
 }
 
+void PrintTo(const StopCase& c, std::ostream* out) {
+  *out << name_of(c.links) << "_" << name_of(c.moment);
+}
+
 class StopTest : public testing::TestWithParam<StopCase> {};
 
 // With the default heartbeat. All operations at once, since each takes some nine seconds.
 TEST_P(StopTest, EveryOtherRankNamesTheStoppedOne) {
-  const int victim = 1;
+  constexpr int kVictim = 1;
   std::vector<std::unique_ptr<FailingGroup>> groups;
+  std::vector<Deadline> by;
   for (const auto& operation : operation_cases()) {
     groups.push_back(
         std::make_unique<FailingGroup>(FailingGroup::Options{.operation = operation,
                                                              .moment = GetParam().moment,
                                                              .links = GetParam().links,
-                                                             .victim = victim}));
+                                                             .victim = kVictim}));
     ASSERT_TRUE(groups.back()->await_moment(deadline_after(kStart))) << operation.name;
-    groups.back()->processes.stop(victim);
+    groups.back()->processes.stop(kVictim);
+    by.push_back(deadline_after(kLimit));
   }
-  const auto by = deadline_after(kLimit);
-  for (const auto& group : groups) group->expect_survivors_blame_victim(by);
+  for (std::size_t i = 0; i < groups.size(); ++i) groups[i]->expect_survivors_blame_victim(by[i]);
   // Those who come back learn that they have been given up.
   for (const auto& group : groups) {
-    SCOPED_TRACE(group->options.operation.name);
-    group->processes.resume(victim);
-    group->processes.go(victim);
+    group->processes.resume(kVictim);
+    if (GetParam().moment == Moment::kNeverCalled) group->processes.go(kVictim);
   }
   const auto back_by = deadline_after(kLimit);
-  for (const auto& group : groups) group->expect_error_and_exit(victim, back_by);
+  for (const auto& group : groups) {
+    SCOPED_TRACE(group->options.operation.name + ", back again");
+    group->expect_error_and_exit(kVictim, back_by);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Processes, StopTest,
