@@ -159,7 +159,8 @@ void PlanRun::allow_rounds(Lane& lane) {
     }
   }
   lane.granted_rounds = std::max(lane.granted_rounds, end);
-  for (const auto& [peer, round] : grants) flow_.grant_rounds(peer, header_.sequence, lane.index, round);
+  for (const auto& [peer, round] : grants)
+    flow_.grant_rounds(peer, header_.sequence, lane.index, round);
 }
 
 void PlanRun::announced(const MessageName& name) {

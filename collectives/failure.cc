@@ -264,9 +264,8 @@ void CommunicatorState::compare_on_loop(int other, std::uint64_t sequence,
 Error CommunicatorState::local_mismatch(const LocalGroup::Mismatch& mismatch) const {
   Error error(ErrorCode::kMismatch,
               "ranks disagree about operation #{} of group '{}': {} called {}, {} called {}",
-              mismatch.sequence, options.name, rank_text(rank),
-              mismatch.mine.text(), rank_text(mismatch.index),
-              mismatch.theirs.text());
+              mismatch.sequence, options.name, rank_text(rank), mismatch.mine.text(),
+              rank_text(mismatch.index), mismatch.theirs.text());
   return error.blame(ranks[static_cast<std::size_t>(mismatch.index)]);
 }
 

@@ -198,9 +198,11 @@ void Engine::leave_baton(std::unique_lock<std::mutex>& lock) {
     lock.unlock();
     announce_sleep_on_loop(true);
     const bool moved = run_ready_on_loop(false);
-    thread_wake_.store(next_wake_on_loop(Clock::now() + options_.slice).time_since_epoch().count());
+    const auto next = next_wake_on_loop(Clock::now() + options_.slice).time_since_epoch().count();
+    thread_wake_.store(next);  // before reading how long the thread sleeps: it does the reverse
+    const bool is_late = options_.start_thread && thread_sleeps_until_.load() > next;
     lock.lock();
-    if (moved || !posted_.empty()) wake();
+    if (moved || is_late || !posted_.empty()) wake();
   }
   driver_.store(std::thread::id{}, std::memory_order_relaxed);
   driven_ = false;
@@ -302,14 +304,22 @@ void Engine::thread_main() {
   thread_wake_.store(0);
   while (!stopping_) {
     std::array<epoll_event, 2> events{};
+    thread_sleeps_until_.store(kNotKnown);
     const auto until = Deadline(Clock::duration(thread_wake_.load()));
+    thread_sleeps_until_.store(until.time_since_epoch().count());
     const auto left = std::chrono::ceil<milliseconds>(until - Clock::now());
     const auto timeout = std::clamp(left, milliseconds(0), options_.slice);
     ::epoll_wait(outer_fd_, events.data(), events.size(), static_cast<int>(timeout.count()));
     std::unique_lock lock(mutex_);
     if (driven_ || !waiters_.empty()) {
-      // Somebody else looks after everything, timers included; look again a slice later.
-      thread_wake_.store((Clock::now() + options_.slice).time_since_epoch().count());
+      // Somebody else looks after everything, timers included; look again when the last one who
+      // left wanted it, or a slice later.
+      const auto now = Clock::now();
+      auto stale = until.time_since_epoch().count();
+      if (until <= now) {
+        thread_wake_.compare_exchange_strong(stale,
+                                             (now + options_.slice).time_since_epoch().count());
+      }
       continue;
     }
     take_baton_locked();

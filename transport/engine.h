@@ -94,6 +94,7 @@ class Engine {
   void run_user_code(std::function<void()> function);
 
  private:
+  static constexpr Clock::rep kNotKnown = Deadline::max().time_since_epoch().count();
   struct Waiter {
     std::condition_variable ready;
   };
@@ -132,6 +133,7 @@ class Engine {
   std::atomic<bool> stopping_{false};
   std::atomic<std::thread::id> driver_{};
   std::atomic<Clock::rep> thread_wake_{0};  // when the engine's thread must drive at the latest
+  std::atomic<Clock::rep> thread_sleeps_until_{kNotKnown};
 
   // Loop only.
   struct FdEntry {

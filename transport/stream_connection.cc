@@ -60,10 +60,7 @@ void StreamConnection::post_on_loop(Outgoing message) {
   if (finished_.empty()) return;
   // The caller is in the middle of something: what has been sent is reported from the loop.
   engine_.post([this, alive = alive_] {
-    if (!*alive) return;
-    const auto finished = std::move(finished_);
-    finished_.clear();
-    for (const auto& done : finished) done();
+    if (*alive) report_finished();
   });
 }
 
@@ -133,7 +130,7 @@ void StreamConnection::advance(std::size_t bytes) {
     s.written += used;
     bytes -= used;
     if (used < left) return;
-    if (s.done) finished_.push_back(std::move(s.done));
+    if (s.done) finished_.push_back({s.communicator, std::move(s.done)});
     staged_.pop_front();
   }
 }
@@ -147,14 +144,18 @@ bool StreamConnection::on_writable_on_loop() {
     close(error);
     return true;
   }
-  const auto finished = std::move(finished_);
-  finished_.clear();
-  const auto alive = alive_;
-  for (const auto& done : finished) {
-    done();
-    if (!*alive) return true;
-  }
+  report_finished();
   return moved;
+}
+
+// One at a time: what is told may cancel others, or end this connection.
+void StreamConnection::report_finished() {
+  const auto alive = alive_;
+  while (*alive && !finished_.empty()) {
+    const auto done = std::move(finished_.front().done);
+    finished_.pop_front();
+    done();
+  }
 }
 
 void StreamConnection::cancel_on_loop(std::uint64_t communicator) {
@@ -173,6 +174,7 @@ void StreamConnection::cancel_on_loop(std::uint64_t communicator) {
                   [&](const Outgoing& m) { return m.header.communicator == communicator; });
     it = it->second.empty() ? queue_.erase(it) : std::next(it);
   }
+  std::erase_if(finished_, [&](const Finished& f) { return f.communicator == communicator; });
   if (header_ && header_->communicator == communicator) {
     place_.reset();
     quiet_ = true;
@@ -291,6 +293,7 @@ void StreamConnection::close(const Error& error) {
   closed_ = true;
   queue_.clear();
   staged_.clear();
+  finished_.clear();
   events_->on_closed_on_loop(error);  // may destroy this
 }
 

@@ -37,6 +37,11 @@ class StreamConnection final : public Connection, private Pipe::Events {
     std::function<void()> done;  // of the message, on its last segment
     std::shared_ptr<SharedSegment> segment;
   };
+  // A message that is written and whose sender has not been told yet.
+  struct Finished {
+    std::uint64_t communicator;
+    std::function<void()> done;
+  };
 
   bool on_readable_on_loop() override;
   bool on_writable_on_loop() override;
@@ -45,6 +50,7 @@ class StreamConnection final : public Connection, private Pipe::Events {
   void stage();
   bool flush();
   void advance(std::size_t bytes);
+  void report_finished();
   bool read_some();
   bool read_payload();
   bool take_header();
@@ -62,7 +68,7 @@ class StreamConnection final : public Connection, private Pipe::Events {
   std::map<int, std::deque<Outgoing>>
       queue_;                   // by priority; header.offset_bytes says how much is staged
   std::deque<Segment> staged_;  // in the order of the wire
-  std::vector<std::function<void()>> finished_;
+  std::deque<Finished> finished_;
 
   std::vector<std::byte> buffer_;  // bytes [begin_, end_) have been read and not used
   std::size_t begin_ = 0;

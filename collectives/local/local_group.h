@@ -108,7 +108,7 @@ class LocalGroup {
   const std::size_t window_bytes_;
   const std::vector<std::shared_ptr<Doorbell>> doorbells_;
   std::vector<const std::byte*> inputs_;  // of one fold
-  std::vector<std::uint64_t> agreed_;  // by rank: how many of its calls have been compared
+  std::vector<std::uint64_t> agreed_;     // by rank: how many of its calls have been compared
 
   LocalCall call_;
   std::uint64_t calls_ = 0;      // begun

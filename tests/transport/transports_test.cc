@@ -31,8 +31,8 @@ TEST(HostIdTest, IsTheSameForAllProcessesOfAHost) {
 
 TEST(HostIdTest, TreadleHostTellsHostsApart) {
   Config one, other;
-  one.host = "a";
-  other.host = "b";
+  one.host = std::string("a");
+  other.host = std::string("b");
   EXPECT_NE(this_host_id(one), this_host_id(other));
   EXPECT_NE(this_host_id(one), this_host_id(Config{}));
 }
