@@ -103,12 +103,12 @@ void CommunicatorState::flood_on_loop(MessageHeader header, const std::vector<st
     if (r != except) flow_.send_control(r, header, payload);
   }
   if (header.kind == MessageKind::kHeartbeat) return;
-  // An end also goes straight to whoever is linked already: the overlay itself may be broken, and a
-  // goodbye must come before the end of the link does.
+  // An end also goes straight to whoever has a lane already: the overlay itself may be broken, and
+  // what is said last must come before the end of the lane does.
   for (int r = 0; r < size; ++r) {
     if (r == rank || r == except || std::ranges::find(neighbours_, r) != neighbours_.end())
       continue;
-    if (context->mesh.linked_on_loop(ranks[static_cast<std::size_t>(r)])) {
+    if (context->mesh.in_touch_on_loop(ranks[static_cast<std::size_t>(r)])) {
       flow_.send_control(r, header, payload);
     }
   }

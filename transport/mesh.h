@@ -79,8 +79,8 @@ class Mesh {
   void post_on_loop(int peer, Lane lane, Outgoing message);
   // Opens the control lane (both ways) without a message.
   void want_on_loop(int peer);
-  // Both directions of the control lane stand.
-  bool linked_on_loop(int peer) const;
+  // Whether a lane to or from this peer has been opened.
+  bool in_touch_on_loop(int peer) const;
   // Forgets queued data and half-received payloads of the communicator on all links; control
   // messages still go out.
   void cancel_on_loop(std::uint64_t communicator);

@@ -199,7 +199,9 @@ void Mesh::in_closed_on_loop(IncomingLink* link, const Error& error) {
   auto& place = peer.in[index_of(link->lane)];
   if (place.get() != link) return;  // already replaced or buried
   graveyard_.emplace_back(std::move(place));
-  if (!peer.departed) {
+  if (!peer.departed && link->lane == Lane::kControl) {
+    lose_on_loop(rank, error);  // all that it had to say has been read
+  } else if (!peer.departed) {
     lose_unless_departed_on_loop(rank, error);
   } else if (!peer.in[0] && !peer.in[1]) {
     lose_on_loop(rank, Error(ErrorCode::kPeerLost, "it has shut down"));
@@ -251,13 +253,8 @@ void Mesh::out_closed_on_loop(int rank, Lane lane, const Error& error) {
   lose_unless_departed_on_loop(rank, error);
 }
 
-// While the lane it dialled for control is open, its goodbye may still be in there, behind the end
-// of another lane.
+// Its last words may still be on the lane it dials for control, behind the end of another lane.
 void Mesh::lose_unless_departed_on_loop(int rank, const Error& error) {
-  if (!peer_at(rank).in[0]) {
-    if (!peer_at(rank).departed) lose_on_loop(rank, error);
-    return;
-  }
   engine_.add_timer_on_loop(Clock::now() + kGoodbyePatience, [this, alive = alive_, rank, error] {
     if (*alive && !peer_at(rank).departed) lose_on_loop(rank, error);
   });
@@ -276,9 +273,9 @@ void Mesh::redial_on_loop(int rank, Lane lane, const Error& reason) {
 
 void Mesh::want_on_loop(int rank) { dial_on_loop(rank, Lane::kControl); }
 
-bool Mesh::linked_on_loop(int rank) const {
+bool Mesh::in_touch_on_loop(int rank) const {
   const Peer& peer = peer_at(rank);
-  return peer.out[0].link && peer.out[0].link->ready && peer.in[0];
+  return peer.out[0].link || peer.out[1].link || peer.in[0] || peer.in[1];
 }
 
 void Mesh::post_on_loop(int rank, Lane lane, Outgoing message) {
