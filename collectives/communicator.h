@@ -61,6 +61,7 @@ class Work {
   std::shared_ptr<Operation> operation_;
 };
 
+// Every member of an options struct has an initialiser, so that a designated one may leave it out.
 struct CallOptions {
   std::optional<milliseconds> timeout = {};  // from submission; default: the communicator's
   int priority = kNormal;                    // smaller is more urgent
@@ -70,7 +71,7 @@ struct CallOptions {
 };
 
 struct CommunicatorOptions {
-  std::string name;             // ranks of one communicator use the same name
+  std::string name = {};        // ranks of one communicator use the same name
   std::vector<int> ranks = {};  // ranks of the context, in communicator order; empty: all
   std::uint64_t generation = 0;
   std::optional<milliseconds> timeout = {};  // default: config.timeout
@@ -126,9 +127,9 @@ class Communicator {
 struct ContextOptions {
   int rank = 0;
   int ranks = 1;
-  std::shared_ptr<Store> store;
-  Config config;
-  std::vector<TransportRow> transports;  // empty: standard_transports()
+  std::shared_ptr<Store> store = {};
+  Config config = {};
+  std::vector<TransportRow> transports = {};  // empty: standard_transports()
 };
 
 // One process's (or, in tests, one rank's) engine, links and bootstrap.

@@ -120,56 +120,61 @@ void CommunicatorState::start_on_loop(Pending pending) {
       announce_on_loop(entry);
     }
   }
+  if (const auto early = early_.find(sequence); early != early_.end()) {
+    for (const Early& message : early->second) check_agreement(message.peer, message.header);
+  }
   if (context->mesh.ready_on_loop()) begin_on_loop(entry);
 }
 
-// First use: learns who shares a host, and opens the control overlay.
+// First use: opens the control overlay and, on one host, the shared memory.
 void CommunicatorState::engage_on_loop() {
   Mesh& mesh = context->mesh;
   if (engaged_ || !mesh.ready_on_loop()) return;
   engaged_ = true;
-  bool all_here = true;
+  map_hosts_on_loop();
   for (const int peer : ranks) {
     if (const auto& lost = mesh.lost_on_loop(peer)) throw *lost;
   }
-  for (int r = 0; r < size; ++r) {
-    const bool here = mesh.same_host_on_loop(ranks[static_cast<std::size_t>(r)]);
-    all_here = all_here && here;
-    // Ranks that share this rank's host get number 0 on every rank of that host; the overlay and
-    // `local` need no more than the partition, which all ranks derive from the same roster.
-    host_of_rank_.push_back(
-        static_cast<int>(std::ranges::find_if(ranks,
-                                              [&](int other) {
-                                                return mesh.share_host_on_loop(
-                                                    other, ranks[static_cast<std::size_t>(r)]);
-                                              }) -
-                         ranks.begin()));
-  }
-  neighbours_ = overlay_neighbours(rank, host_of_rank_);
-  if (all_here && size > 1) {
-    // Shared memory needs everybody's doorbell.
-    for (const int peer : ranks) {
-      if (peer != context->rank) mesh.want_on_loop(peer);
-    }
-    if (rank == 0) {
-      const auto window = context->config.window_bytes;
-      segment_ = mesh.make_segment_on_loop(LocalGroup::segment_bytes(size, window));
-      for (int r = 1; r < size; ++r) {
-        const MessageHeader header{.kind = MessageKind::kSegment, .communicator = id_};
-        mesh.post_on_loop(ranks[static_cast<std::size_t>(r)], Lane::kControl,
-                          {.header = header,
-                           .payload = {},
-                           .priority = kUrgent,
-                           .done = nullptr,
-                           .segment = segment_});
-      }
-    }
-  } else if (size == 1) {
-    segment_ =
-        std::make_shared<OwnSegment>(LocalGroup::segment_bytes(1, context->config.window_bytes));
-  }
+  open_segment_on_loop();
   for (const int r : neighbours_) mesh.want_on_loop(ranks[static_cast<std::size_t>(r)]);
   build_local_on_loop();
+}
+
+// Who shares a host, as every rank derives it from the roster, and the overlay that follows.
+void CommunicatorState::map_hosts_on_loop() {
+  if (!host_of_rank_.empty()) return;
+  for (const int here : ranks) {
+    // A host's number is the first rank on it.
+    const auto first = std::ranges::find_if(
+        ranks, [&](int other) { return context->mesh.share_host_on_loop(other, here); });
+    host_of_rank_.push_back(static_cast<int>(first - ranks.begin()));
+  }
+  neighbours_ = overlay_neighbours(rank, host_of_rank_);
+}
+
+// Rank 0 makes the segment and passes it to the others; build_local_on_loop goes on where it is.
+void CommunicatorState::open_segment_on_loop() {
+  Mesh& mesh = context->mesh;
+  const std::size_t bytes = LocalGroup::segment_bytes(size, context->config.window_bytes);
+  if (size == 1) {
+    segment_ = std::make_shared<OwnSegment>(bytes);
+    return;
+  }
+  if (std::ranges::any_of(host_of_rank_, [](int host) { return host != 0; })) return;
+  for (const int peer : ranks) {  // everybody's doorbell is needed
+    if (peer != context->rank) mesh.want_on_loop(peer);
+  }
+  if (rank != 0) return;
+  segment_ = mesh.make_segment_on_loop(bytes);
+  for (int r = 1; r < size; ++r) {
+    const MessageHeader header{.kind = MessageKind::kSegment, .communicator = id_};
+    mesh.post_on_loop(ranks[static_cast<std::size_t>(r)], Lane::kControl,
+                      {.header = header,
+                       .payload = {},
+                       .priority = kUrgent,
+                       .done = nullptr,
+                       .segment = segment_});
+  }
 }
 
 void CommunicatorState::build_local_on_loop() {
@@ -257,9 +262,9 @@ void CommunicatorState::prepare_run(Pending& pending, const Algorithm& algorithm
   const PlanInput input{
       .rank = rank, .ranks = size, .root = std::max(call.root, 0), .host_of_rank = host_of_rank_};
   const std::uint64_t sequence = pending.operation->sequence;
-  pending.run = std::make_unique<PlanRun>(
-      flow_, algorithm.plan(input), data, sequence, pending.operation->description.fingerprint(),
-      pending.options.priority, [this, sequence] { after_run_on_loop(sequence); });
+  pending.run = std::make_unique<PlanRun>(flow_, algorithm.plan(input), data, sequence,
+                                          pending.operation->description, pending.options.priority,
+                                          [this, sequence] { after_run_on_loop(sequence); });
   pending.run->start();
   offer_early_on_loop(sequence, *pending.run);
 }
@@ -383,6 +388,7 @@ void CommunicatorState::announce_sleep_on_loop(bool asleep) {
 // ---- arrivals ----
 
 void CommunicatorState::on_ready_on_loop() {
+  if (broken_) return report_failure_on_loop();
   guarded_on_loop([this] {
     if (pending_.empty() && point_to_point_.pending().empty()) return;
     engage_on_loop();
@@ -419,20 +425,15 @@ std::optional<Bytes> CommunicatorState::on_header_on_loop(int peer, const Messag
 std::optional<Bytes> CommunicatorState::data_header_on_loop(int from, const MessageHeader& header) {
   const auto index = static_cast<std::size_t>(from);
   landing_early_[index] = false;
+  check_agreement(from, header);
   const auto found = pending_.find(header.sequence);
-  if (found != pending_.end() &&
-      found->second.operation->description.fingerprint() != header.fingerprint) {
-    // The peer learns from this rank's announcement what it called, and then tells everybody.
-    found->second.announced = false;
-    announce_on_loop(found->second);
-    return std::nullopt;
-  }
   if (found != pending_.end() && found->second.run) {
     if (const auto place = found->second.run->place(from, header)) return place;
   }
   if (header.sequence < next_sequence.load() && found == pending_.end() &&
       history_.contains(header.sequence)) {
-    return std::nullopt;  // of an operation that is over here; only a mismatch can send it
+    throw Error(ErrorCode::kCorrupt, "rank {} sent part {} of operation #{} again", from,
+                header.lane, header.sequence);
   }
   flow_.check_unmatched(from, unmatched_bytes_[index] + header.size_bytes, header);
   landing_early_[index] = true;

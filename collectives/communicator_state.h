@@ -95,7 +95,8 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   };
 
   // submission.cc
-  void check_call() const;
+  void check_call(const Operation& call) const;  // throws refusal_of
+  Error refusal_of(const Operation& call) const;
   Description describe(const CollectiveCall& call, const CallOptions& options) const;
   const Algorithm& algorithm_for(const CollectiveCall& call, const CallOptions& options) const;
   LocalCall local_call(const CollectiveCall& call, const CallOptions& options,
@@ -115,6 +116,8 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   void finish_run(Pending& pending);
   void complete_on_loop(std::uint64_t sequence, std::optional<Error> error);
   void engage_on_loop();
+  void map_hosts_on_loop();
+  void open_segment_on_loop();
   void build_local_on_loop();
   bool step_local_on_loop();
   void skip_not_local_on_loop();
@@ -125,13 +128,15 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
 
   // failure.cc: deadlines, disagreement, loss, and telling everybody
   void fail_on_loop(Error error);
+  void report_failure_on_loop();
   void flood_on_loop(MessageHeader header, const std::vector<std::byte>& payload, int except);
   void control_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void announcement_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void failure_on_loop(int from, ConstBytes payload);
   void goodbye_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void announce_on_loop(Pending& pending);
-  void compare_on_loop(int other, std::uint64_t sequence, const Description& theirs);
+  void check_agreement(int from, const MessageHeader& header) const;
+  void compare_on_loop(int other, std::uint64_t sequence, const Description& theirs) const;
   void watch_on_loop();
   void arm_watch_on_loop(Deadline at);
   Deadline announce_time(const Operation& operation) const;
@@ -154,9 +159,10 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   // ---- loop only, but for local_ (see above) ----
   std::unique_ptr<LocalGroup> local_;
   std::shared_ptr<SharedSegment> segment_;
-  std::vector<int> host_of_rank_;
-  std::vector<int> neighbours_;  // in the control overlay
+  std::vector<int> host_of_rank_;  // empty until the roster is here
+  std::vector<int> neighbours_;    // in the control overlay
   bool engaged_ = false;
+  bool reported_ = false;  // the failure has been sent to the others
   bool polling_ = false;
   bool local_asleep_ = false;
   std::map<std::uint64_t, Pending> pending_;

@@ -1,5 +1,8 @@
 #include "collectives/description.h"
 
+#include <bit>
+#include <span>
+
 #include "core/error.h"
 #include "core/wire.h"
 
@@ -25,7 +28,6 @@ std::array<std::byte, Description::kEncodedBytes> encode(const Description& d) {
   w.put(std::uint8_t{0});
   w.put(d.root);
   w.put(d.elems);
-  w.put(std::uint64_t{0});
   w.put(d.override_hash);
   return out;
 }
@@ -46,11 +48,16 @@ Description decode_description(ConstBytes in) {
   d.op = static_cast<ReduceOp>(op);
   d.root = r.get<std::int32_t>();
   d.elems = r.get<std::uint64_t>();
-  if (r.get<std::uint64_t>() != 0) {
-    throw Error(ErrorCode::kCorrupt, "description: reserved bytes are not zero");
-  }
   d.override_hash = r.get<std::uint64_t>();
   return d;
+}
+
+std::array<std::uint64_t, 3> header_words(const Description& description) {
+  return std::bit_cast<std::array<std::uint64_t, 3>>(encode(description));
+}
+
+Description description_of(const MessageHeader& header) {
+  return decode_description(std::as_bytes(std::span(header.description)));
 }
 
 std::uint64_t Description::fingerprint() const {

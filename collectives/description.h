@@ -1,6 +1,6 @@
 // What all ranks must agree on about one operation, and its 64-bit fingerprint (contract 3).
 //
-// The 32 bytes that travel in announcements, failures and shared memory, little-endian:
+// The 24 bytes that travel in message headers, announcements and shared memory, little-endian:
 //
 //   u8  call          Call
 //   u8  dtype         DType
@@ -9,7 +9,6 @@
 //   i32 root          rank in the communicator, -1 where there is none
 //   u64 elems         per rank: the input's elements (all_gather: of one block, reduce_scatter and
 //                     all_to_all: of one block)
-//   u64 factor_bits   premul factor's bits are per rank and not compared; 0
 //   u64 override      hash of the algorithm override, 0 if none
 #pragma once
 #include <array>
@@ -18,6 +17,7 @@
 
 #include "core/bytes.h"
 #include "core/dtype.h"
+#include "transport/message.h"
 
 namespace treadle {
 
@@ -36,7 +36,7 @@ enum class Call : std::uint8_t {
 inline constexpr std::uint8_t kLastCall = 9;
 
 struct Description {
-  static constexpr std::size_t kEncodedBytes = 32;
+  static constexpr std::size_t kEncodedBytes = 24;
 
   Call call = Call::kBarrier;
   DType dtype = DType::kU8;
@@ -52,5 +52,9 @@ struct Description {
 
 std::array<std::byte, Description::kEncodedBytes> encode(const Description& description);
 Description decode_description(ConstBytes in);  // throws kCorrupt
+
+// The same bytes as they stand in a message header.
+std::array<std::uint64_t, 3> header_words(const Description& description);
+Description description_of(const MessageHeader& header);  // throws kCorrupt
 
 }  // namespace treadle

@@ -31,12 +31,14 @@ std::size_t round_up(std::size_t bytes) {
 }  // namespace
 
 PlanRun::PlanRun(Flow& flow, Plan plan, const PlanData& data, std::uint64_t sequence,
-                 std::uint64_t fingerprint, int priority, std::function<void()> moved)
+                 const Description& description, int priority, std::function<void()> moved)
     : flow_(flow),
       plan_(std::move(plan)),
       data_(data),
-      sequence_(sequence),
-      fingerprint_(fingerprint),
+      header_{.kind = MessageKind::kData,
+              .sequence = sequence,
+              .fingerprint = description.fingerprint(),
+              .description = header_words(description)},
       priority_(priority),
       moved_(std::move(moved)),
       elem_bytes_(size_of(data.dtype)),
@@ -116,11 +118,9 @@ void PlanRun::enter_round(Lane& lane) {
 }
 
 void PlanRun::send(Lane& lane, const Step& step) {
-  const MessageHeader header{.kind = MessageKind::kData,
-                             .sequence = sequence_,
-                             .fingerprint = fingerprint_,
-                             .lane = lane.index,
-                             .step = static_cast<std::uint32_t>(lane.round)};
+  MessageHeader header = header_;
+  header.lane = lane.index;
+  header.step = static_cast<std::uint32_t>(lane.round);
   flow_.send(step.peer, header, readable(lane, step.from), priority_,
              [this, alive = alive_, index = lane.index] {
                if (!*alive) return;
@@ -146,7 +146,7 @@ void PlanRun::allow_rounds(Lane& lane) {
     for (const Step& step : plan_.rounds[r].steps) {
       if (step.kind != StepKind::kRecv) continue;
       const auto round = static_cast<std::uint32_t>(r);
-      flow_.matched({step.peer, sequence_, lane.index, round, 0});
+      flow_.matched({step.peer, header_.sequence, lane.index, round, 0});
       // For scratch this is an upper bound; granting a small message too is harmless.
       if (flow_.is_small(span_of(step.to, lane.index).bytes)) continue;
       const auto known =
@@ -159,7 +159,8 @@ void PlanRun::allow_rounds(Lane& lane) {
     }
   }
   lane.granted_rounds = std::max(lane.granted_rounds, end);
-  for (const auto& [peer, round] : grants) flow_.grant_rounds(peer, sequence_, lane.index, round);
+  for (const auto& [peer, round] : grants)
+    flow_.grant_rounds(peer, header_.sequence, lane.index, round);
 }
 
 void PlanRun::announced(const MessageName& name) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "collectives/description.h"
 #include "collectives/flow.h"
 #include "collectives/plan.h"
 #include "core/bytes.h"
@@ -26,18 +27,18 @@ namespace treadle {
 
 // The data a plan works on.
 struct PlanData {
-  ConstBytes in;
-  Bytes out;
+  ConstBytes in = {};
+  Bytes out = {};
   DType dtype = DType::kU8;
   ReduceOp op = ReduceOp::kSum;
-  Scale scale;
+  Scale scale = {};
   FoldFunction fold = nullptr;
 };
 
 class PlanRun {
  public:
   PlanRun(Flow& flow, Plan plan, const PlanData& data, std::uint64_t sequence,
-          std::uint64_t fingerprint, int priority, std::function<void()> moved);
+          const Description& description, int priority, std::function<void()> moved);
   ~PlanRun() { *alive_ = false; }
   PlanRun(const PlanRun&) = delete;
   PlanRun& operator=(const PlanRun&) = delete;
@@ -96,8 +97,7 @@ class PlanRun {
   Flow& flow_;
   const Plan plan_;
   const PlanData data_;
-  const std::uint64_t sequence_;
-  const std::uint64_t fingerprint_;
+  const MessageHeader header_;  // what all messages of the run have in common
   const int priority_;
   const std::function<void()> moved_;  // a lane entered a round or the run ended
   const std::size_t elem_bytes_;

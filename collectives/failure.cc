@@ -62,12 +62,7 @@ void CommunicatorState::fail_on_loop(Error failure) {
   if (polling_) context->engine.remove_poller_on_loop(*this);
   polling_ = false;
 
-  WireBuffer payload;
-  payload.put(static_cast<std::uint8_t>(failure.code()));
-  payload.put(static_cast<std::int32_t>(failure.failed_rank()));
-  payload.put_string(std::string_view(failure.what()).substr(0, kMaxErrorText));
-  flood_on_loop({.kind = MessageKind::kFailure}, payload.bytes(), -1);
-
+  report_failure_on_loop();
   for (auto& operation : point_to_point_.pending()) {
     Error error = failure;
     error.add_context(operation->text());
@@ -87,6 +82,19 @@ void CommunicatorState::fail_on_loop(Error failure) {
   }
   early_.clear();
   context->engine.notify_waiters_on_loop();
+}
+
+// Sent once, as soon as there are addresses to send it to.
+void CommunicatorState::report_failure_on_loop() {
+  if (reported_ || !context->mesh.ready_on_loop()) return;
+  reported_ = true;
+  map_hosts_on_loop();
+  const Error failure = *error();
+  WireBuffer payload;
+  payload.put(static_cast<std::uint8_t>(failure.code()));
+  payload.put(static_cast<std::int32_t>(failure.failed_rank()));
+  payload.put_string(std::string_view(failure.what()).substr(0, kMaxErrorText));
+  flood_on_loop({.kind = MessageKind::kFailure}, payload.bytes(), -1);
 }
 
 void CommunicatorState::flood_on_loop(MessageHeader header, const std::vector<std::byte>& payload,
@@ -172,10 +180,7 @@ void CommunicatorState::abort(std::string_view reason) {
   Error aborted(ErrorCode::kAborted, "group '{}' was aborted on rank {}: {}", options.name,
                 context->rank, reason);
   aborted.blame(context->rank);
-  context->engine.run_on_loop([&] {
-    guarded_on_loop([this] { engage_on_loop(); });
-    fail_on_loop(aborted);
-  });
+  context->engine.run_on_loop([&] { fail_on_loop(aborted); });
 }
 
 void CommunicatorState::shutdown() {
@@ -238,8 +243,15 @@ void CommunicatorState::announcement_on_loop(int from, const MessageHeader& head
   if (is_news && mine != pending_.end()) announce_on_loop(mine->second);
 }
 
+// A message of an operation says what its sender called.
+void CommunicatorState::check_agreement(int from, const MessageHeader& header) const {
+  const auto mine = history_.find(header.sequence);
+  if (mine == history_.end() || mine->second.fingerprint() == header.fingerprint) return;
+  compare_on_loop(from, header.sequence, description_of(header));
+}
+
 void CommunicatorState::compare_on_loop(int other, std::uint64_t sequence,
-                                        const Description& theirs) {
+                                        const Description& theirs) const {
   const auto mine = history_.find(sequence);
   if (mine == history_.end() || mine->second == theirs) return;
   Error error(ErrorCode::kMismatch,
@@ -250,12 +262,10 @@ void CommunicatorState::compare_on_loop(int other, std::uint64_t sequence,
 }
 
 Error CommunicatorState::local_mismatch(const LocalGroup::Mismatch& mismatch) const {
-  const auto& mine = pending_.at(local_turn_.load());
   Error error(ErrorCode::kMismatch,
               "ranks disagree about operation #{} of group '{}': {} called {}, {} called {}",
-              mine.operation->sequence, options.name, rank_text(rank),
-              mine.operation->description.text(), rank_text(mismatch.index),
-              mismatch.theirs.text());
+              mismatch.sequence, options.name, rank_text(rank), mismatch.mine.text(),
+              rank_text(mismatch.index), mismatch.theirs.text());
   return error.blame(ranks[static_cast<std::size_t>(mismatch.index)]);
 }
 

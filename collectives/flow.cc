@@ -95,7 +95,8 @@ void Flow::send(int peer, MessageHeader header, ConstBytes payload, int priority
                            .tag = name.tag,
                            .total_bytes = payload.size(),
                            .lane = name.lane,
-                           .step = name.step};
+                           .step = name.step,
+                           .description = header.description};
     send_control(peer, announce);
   }
   state.waiting.emplace(name, Waiting{header, payload, priority, std::move(done)});

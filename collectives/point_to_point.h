@@ -16,8 +16,8 @@ struct PointToPointCall {
   bool is_send = false;
   int peer = -1;
   std::int64_t tag = 0;
-  ConstBytes data;  // to send
-  Bytes place;      // to receive into
+  ConstBytes data = {};  // to send
+  Bytes place = {};      // to receive into
 };
 
 class PointToPoint {

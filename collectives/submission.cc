@@ -56,13 +56,16 @@ std::string_view configured(const Config& config, Collective collective) {
 
 }  // namespace
 
-void CommunicatorState::check_call() const {
+void CommunicatorState::check_call(const Operation& call) const {
   context->check_process();
-  if (!broken_.load(std::memory_order_acquire)) return;
+  if (broken_.load(std::memory_order_acquire)) throw refusal_of(call);
+}
+
+Error CommunicatorState::refusal_of(const Operation& call) const {
   Error failure = *error();
-  failure.add_context(
-      fmt::format("group '{}' is broken: rebuild it before the next call", options.name));
-  throw failure;
+  failure.add_context(fmt::format("{}: group '{}' is broken, rebuild it before the next call",
+                                  call.text(), options.name));
+  return failure;
 }
 
 milliseconds CommunicatorState::timeout_for(const CallOptions& call) const {
@@ -141,7 +144,6 @@ void CommunicatorState::post(std::function<void()> function, bool caller_waits) 
 }
 
 Work CommunicatorState::submit(const CollectiveCall& call, const CallOptions& opts) {
-  check_call();
   if (!opts.algorithm.empty()) check_algorithm_name(call.collective, opts.algorithm);
   // Whether this operation may run inline is decided by what every rank knows; local_ready_ is set
   // when the whole group is on this host and its segment stands.
@@ -150,6 +152,7 @@ Work CommunicatorState::submit(const CollectiveCall& call, const CallOptions& op
   const std::uint64_t sequence = next_sequence.fetch_add(1);
   auto operation =
       std::make_shared<Operation>(context, describe(call, opts), sequence, timeout_for(opts));
+  check_call(*operation);
   Pending pending{.operation = operation, .call = call, .options = opts};
   if (is_local) {
     pending.is_local = true;
@@ -203,7 +206,6 @@ bool CommunicatorState::run_inline(const std::shared_ptr<Operation>& operation,
 }
 
 Work CommunicatorState::submit_point_to_point(PointToPointCall call, const CallOptions& opts) {
-  check_call();
   const Description what{.call = Call::kPointToPoint,
                          .dtype = DType::kU8,
                          .op = ReduceOp::kSum,
@@ -212,12 +214,13 @@ Work CommunicatorState::submit_point_to_point(PointToPointCall call, const CallO
                          .override_hash = 0};
   auto operation = std::make_shared<Operation>(context, what, 0, timeout_for(opts),
                                                OtherSide{call.is_send, call.peer});
+  check_call(*operation);
   pending_count_.fetch_add(1);
   post(
       [this, operation, call, priority = opts.priority] {
         if (broken_) {
           pending_count_.fetch_sub(1);
-          operation->complete(error());
+          operation->complete(refusal_of(*operation));
           return context->engine.notify_waiters_on_loop();
         }
         engage_on_loop();

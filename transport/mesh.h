@@ -81,7 +81,8 @@ class Mesh {
   void want_on_loop(int peer);
   // Both directions of the control lane stand.
   bool linked_on_loop(int peer) const;
-  // Forgets queued and half-received payloads of the communicator on all links.
+  // Forgets queued data and half-received payloads of the communicator on all links; control
+  // messages still go out.
   void cancel_on_loop(std::uint64_t communicator);
   bool flushed_on_loop() const;
   std::shared_ptr<Doorbell> doorbell_on_loop(int peer) const;

@@ -293,11 +293,11 @@ void Mesh::post_on_loop(int rank, Lane lane, Outgoing message) {
 
 void Mesh::cancel_on_loop(std::uint64_t communicator) {
   for (const auto& peer : peers_) {
-    for (auto& out : peer->out) {
-      std::erase_if(out.waiting,
-                    [&](const Outgoing& m) { return m.header.communicator == communicator; });
-      if (out.link && out.link->connection) out.link->connection->cancel_on_loop(communicator);
-    }
+    // Control messages own their payload, and a failure must still go out.
+    auto& out = peer->out[index_of(Lane::kData)];
+    std::erase_if(out.waiting,
+                  [&](const Outgoing& m) { return m.header.communicator == communicator; });
+    if (out.link && out.link->connection) out.link->connection->cancel_on_loop(communicator);
     for (auto& in : peer->in) {
       if (in) in->connection->cancel_on_loop(communicator);
     }

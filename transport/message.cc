@@ -7,7 +7,6 @@ namespace treadle {
 namespace {
 constexpr std::uint16_t kMagic = 0x7DE1;
 constexpr std::uint8_t kFormat = 1;
-constexpr int kReservedWords = 3;  // up to kEncodedBytes
 }  // namespace
 
 void encode(const MessageHeader& header, Bytes out) {
@@ -25,7 +24,7 @@ void encode(const MessageHeader& header, Bytes out) {
   w.put(header.consumed_bytes);
   w.put(header.lane);
   w.put(header.step);
-  for (int i = 0; i < kReservedWords; ++i) w.put(std::uint64_t{0});
+  for (const std::uint64_t word : header.description) w.put(word);
 }
 
 MessageHeader decode_message_header(ConstBytes in) {
@@ -55,11 +54,7 @@ MessageHeader decode_message_header(ConstBytes in) {
   h.consumed_bytes = r.get<std::uint64_t>();
   h.lane = r.get<std::uint32_t>();
   h.step = r.get<std::uint32_t>();
-  for (int i = 0; i < kReservedWords; ++i) {
-    if (r.get<std::uint64_t>() != 0) {
-      throw Error(ErrorCode::kCorrupt, "message header: reserved bytes are not zero");
-    }
-  }
+  for (std::uint64_t& word : h.description) word = r.get<std::uint64_t>();
   if (h.size_bytes > MessageHeader::kMaxPayloadBytes) {
     throw Error(ErrorCode::kCorrupt, "message header: {} payload bytes, at most {}", h.size_bytes,
                 MessageHeader::kMaxPayloadBytes);

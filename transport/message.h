@@ -1,23 +1,27 @@
 // The 96 bytes in front of every segment of every message. Format 1, little-endian:
 //
-//   u16 magic          0x7DE1
-//   u8  format         1
-//   u8  kind           MessageKind
-//   u32 size_bytes     payload that follows this header, at most kMaxPayloadBytes
-//   u64 communicator   hash of (run instance, group name, ordered ranks, generation); 0: the link
-//   itself u64 sequence       which operation on the communicator, or which message of (source,
-//   tag) u64 fingerprint    of the operation's description (contract 3) i64 tag point-to-point only
-//   u64 total_bytes    payload of the whole message
-//   u64 offset_bytes   where this segment's payload lies in the message
-//   u64 consumed_bytes eager payload of this communicator that the sender has matched so far
-//   u32 lane           index of the plan instance within the operation
-//   u32 step           round of the plan
-//   u64 reserved x2    zero
+// clang-format off
+//   u16    magic           0x7DE1
+//   u8     format          1
+//   u8     kind            MessageKind
+//   u32    size_bytes      payload that follows this header, at most kMaxPayloadBytes
+//   u64    communicator    hash of (group name, generation, ordered ranks); 0: the link itself
+//   u64    sequence        which operation on the communicator, or which message of (source, tag)
+//   u64    fingerprint     of the operation's description (contract 3)
+//   i64    tag             point-to-point only
+//   u64    total_bytes     payload of the whole message
+//   u64    offset_bytes    where this segment's payload lies in the message
+//   u64    consumed_bytes  eager payload of this communicator that the sender has matched so far
+//   u32    lane            index of the plan instance within the operation
+//   u32    step            round of the plan
+//   u8[24] description     of the collective as its sender called it, opaque here; else zero
+// clang-format on
 //
 // (communicator, kind, sequence, lane, step, tag) names a message and offset_bytes a segment of it,
 // so messages may arrive in any order. A reader rejects another magic, a newer format, an unknown
 // kind, a payload beyond the maximum, and a segment that does not lie inside its message.
 #pragma once
+#include <array>
 #include <compare>
 #include <cstdint>
 
@@ -55,6 +59,7 @@ struct MessageHeader {
   std::uint64_t consumed_bytes = 0;
   std::uint32_t lane = 0;
   std::uint32_t step = 0;
+  std::array<std::uint64_t, 3> description = {};
   bool operator==(const MessageHeader&) const = default;
 };
 

@@ -159,19 +159,22 @@ void StreamConnection::report_finished() {
 }
 
 void StreamConnection::cancel_on_loop(std::uint64_t communicator) {
+  // What the wire has begun must end; its rest is kept here. `done` may own the payload, so it goes
+  // after the copy, and so does the message in the queue whose first segments these are.
+  for (Segment& s : staged_) {
+    if (s.communicator != communicator) continue;
+    if (s.body.data() != s.owned.data()) {  // not cancelled before
+      s.owned.assign(s.body.begin(), s.body.end());
+      s.body = s.owned;
+    }
+    s.done = nullptr;
+  }
   for (auto it = queue_.begin(); it != queue_.end();) {
     std::erase_if(it->second,
                   [&](const Outgoing& m) { return m.header.communicator == communicator; });
     it = it->second.empty() ? queue_.erase(it) : std::next(it);
   }
   std::erase_if(finished_, [&](const Finished& f) { return f.communicator == communicator; });
-  // What the wire has begun must end; its rest is kept here.
-  for (Segment& s : staged_) {
-    if (s.communicator != communicator) continue;
-    s.done = nullptr;
-    s.owned.assign(s.body.begin(), s.body.end());
-    s.body = s.owned;
-  }
   if (header_ && header_->communicator == communicator) {
     place_.reset();
     quiet_ = true;

@@ -33,14 +33,14 @@ class SharedSegment {
 enum Priority : int { kUrgent = 0, kNormal = 100 };
 
 struct Outgoing {
-  MessageHeader
-      header;          // size_bytes and offset_bytes are set by the connection, segment by segment
-  ConstBytes payload;  // valid until done is called, or until cancel_on_loop has returned
+  // size_bytes and offset_bytes are set by the connection, segment by segment.
+  MessageHeader header = {};
+  ConstBytes payload = {};  // valid until done is called, or until cancel_on_loop has returned
   int priority = kNormal;
   // Called once, when the payload may be reused. Not called for cancelled messages nor after a
   // close.
-  std::function<void()> done;
-  std::shared_ptr<SharedSegment> segment;  // travels beside the message where can_share()
+  std::function<void()> done = {};
+  std::shared_ptr<SharedSegment> segment = {};  // travels beside the message where can_share()
 };
 
 // What the reader of a connection is told. Payload bytes of one segment follow its header at once.

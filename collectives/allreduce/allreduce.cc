@@ -15,7 +15,7 @@ constexpr std::array kAlgorithms = {
               one_host, local_allreduce},
     Algorithm{"ring", "2(p-1) rounds, 2n(p-1)/p bytes, 2n/p scratch; large buffers, many ranks",
               OrderClass::kRing, any_ranks, ring_allreduce},
-    Algorithm{"doubling", "log2(p) rounds, n log2(p) bytes, n scratch; small buffers",
+    Algorithm{"doubling", "about log2(p) rounds, n log2(p) bytes, n scratch; small buffers",
               OrderClass::kTree, any_ranks, doubling_allreduce},
     Algorithm{"owner", "2 rounds, 2n(p-1)/p bytes, n(p-1)/p scratch; few ranks",
               OrderClass::kRankOrder, any_ranks, owner_allreduce},

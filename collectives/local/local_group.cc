@@ -12,14 +12,15 @@
 //   per rank, 256 bytes, written by that rank only:
 //     u32 copied, reduced, finished   pieces, over the life of the group, modulo 2^32
 //     u32 asleep                      ring the doorbell after publishing
-//     u64 announcement[4]             by sequence % 4: sequence << 32 | fingerprint's low half | 1
-//     u8  description[4][32]          from byte 64
+//     u64 announcement[6]             of call n at n % 6: sequence << 32 | low half of fingerprint
+//     | 1 u8  description[6][24]          likewise
 //   per rank, 2 staging halves of window_bytes; then 2 result halves of window_bytes, in which each
 //   rank writes its own slice
 //
 // A call is cut into pieces; piece k of the group uses half k % 2. A rank stages piece k+2 only
-// when all ranks have finished piece k, so no rank is more than two calls ahead of another and a
-// slot of four is never reused early.
+// when all ranks have finished piece k, and when they called the same as it did two calls ago. So
+// nobody is more than two calls ahead, what is compared is at most two calls old, and a slot of six
+// is never reused before everybody has compared it.
 
 namespace treadle {
 namespace {
@@ -27,6 +28,7 @@ namespace {
 constexpr std::size_t kBlockBytes = 256;
 constexpr std::size_t kAnnouncementAt = 16;
 constexpr std::size_t kDescriptionAt = 64;
+constexpr std::uint64_t kSlots = 6;
 constexpr std::size_t kLine = 64;
 // Up to this size everybody folds everything: one synchronisation instead of two.
 constexpr std::size_t kSymmetricBytes = 32 << 10;
@@ -110,38 +112,46 @@ bool LocalGroup::reached(int rank, Counter counter, std::uint32_t value) const {
   return static_cast<std::int32_t>(load(rank, counter) - value) >= 0;
 }
 
-std::uint64_t LocalGroup::announcement_of(int rank) const {
+std::uint64_t LocalGroup::announcement_of(int rank, std::uint64_t call) const {
   std::byte* slots = block(rank) + kAnnouncementAt;
-  return Atomic64(word64(slots + 8 * (call_.sequence % 4))).load(std::memory_order_acquire);
+  return Atomic64(word64(slots + 8 * (call % kSlots))).load(std::memory_order_acquire);
 }
 
-// Whether the peer is known to run this very call. Asked before anything of it is used.
-bool LocalGroup::agrees(int rank) {
+Description LocalGroup::description_of(int rank, std::uint64_t call) const {
+  std::array<std::byte, Description::kEncodedBytes> raw{};
+  std::byte* from = block(rank) + kDescriptionAt + raw.size() * (call % kSlots);
+  for (std::size_t i = 0; i < raw.size(); i += 8) {
+    const std::uint64_t word = Atomic64(word64(from + i)).load(std::memory_order_relaxed);
+    std::memcpy(raw.data() + i, &word, 8);
+  }
+  return decode_description(raw);
+}
+
+// Whether the peer is known to have made the same first `calls` calls. Asked before anything of a
+// call is used.
+bool LocalGroup::agrees(int rank, std::uint64_t calls) {
   auto& known = agreed_[static_cast<std::size_t>(rank)];
-  if (known == 0 && announcement_of(rank) == announcement_) known = 1;
-  return known != 0;
+  while (known < calls && announcement_of(rank, known) == announcement_of(index_, known)) ++known;
+  return known >= calls;
 }
 
 bool LocalGroup::all_reached(Counter counter, std::uint32_t value, bool need_agreement) {
   for (int r = 0; r < ranks_; ++r) {
     if (r == index_) continue;
-    if (!reached(r, counter, value) || (need_agreement && !agrees(r))) return false;
+    if (!reached(r, counter, value) || (need_agreement && !agrees(r, calls_))) return false;
   }
   return true;
 }
 
 std::optional<LocalGroup::Mismatch> LocalGroup::mismatch() const {
-  const auto sequence = static_cast<std::uint64_t>(call_.sequence) << 32;
   for (int r = 0; r < ranks_; ++r) {
-    const std::uint64_t theirs = announcement_of(r);
-    if (theirs == 0 || theirs == announcement_ || (theirs & ~0xFFFFFFFFULL) != sequence) continue;
-    std::array<std::byte, Description::kEncodedBytes> raw{};
-    std::byte* from = block(r) + kDescriptionAt + Description::kEncodedBytes * (call_.sequence % 4);
-    for (std::size_t i = 0; i < raw.size(); i += 8) {
-      const std::uint64_t word = Atomic64(word64(from + i)).load(std::memory_order_relaxed);
-      std::memcpy(raw.data() + i, &word, 8);
-    }
-    return Mismatch{r, call_.sequence, decode_description(raw)};
+    const std::uint64_t call = agreed_[static_cast<std::size_t>(r)];
+    if (r == index_ || call >= calls_) continue;
+    const std::uint64_t mine = announcement_of(index_, call);
+    const std::uint64_t theirs = announcement_of(r, call);
+    if (theirs == 0 || theirs == mine || theirs >> 32 != mine >> 32) continue;
+    return Mismatch{r, static_cast<std::uint32_t>(mine >> 32), description_of(index_, call),
+                    description_of(r, call)};
   }
   return std::nullopt;
 }
@@ -149,7 +159,7 @@ std::optional<LocalGroup::Mismatch> LocalGroup::mismatch() const {
 std::vector<int> LocalGroup::missing() const {
   std::vector<int> absent;
   for (int r = 0; r < ranks_; ++r) {
-    const std::uint64_t theirs = announcement_of(r);
+    const std::uint64_t theirs = announcement_of(r, calls_ - 1);
     const auto sequence = static_cast<std::uint32_t>(theirs >> 32);
     if (theirs == 0 || static_cast<std::int32_t>(sequence - call_.sequence) < 0)
       absent.push_back(r);
@@ -162,20 +172,20 @@ std::vector<int> LocalGroup::missing() const {
 void LocalGroup::begin(const LocalCall& call) {
   base_ += pieces_;
   call_ = call;
-  std::ranges::fill(agreed_, std::uint8_t{0});
+  const std::uint64_t slot = calls_++ % kSlots;
   in_ = reduced_ = out_ = 0;
   plan_pieces();
   const auto raw = encode(call.description);
-  std::byte* description = block(index_) + kDescriptionAt + raw.size() * (call.sequence % 4);
+  std::byte* description = block(index_) + kDescriptionAt + raw.size() * slot;
   for (std::size_t i = 0; i < raw.size(); i += 8) {
     std::uint64_t word = 0;
     std::memcpy(&word, raw.data() + i, 8);
     Atomic64(word64(description + i)).store(word, std::memory_order_relaxed);
   }
-  announcement_ = static_cast<std::uint64_t>(call.sequence) << 32 |
-                  (call.description.fingerprint() & 0xFFFFFFFFULL) | 1;
-  std::byte* slot = block(index_) + kAnnouncementAt + 8 * (call.sequence % 4);
-  Atomic64(word64(slot)).store(announcement_, std::memory_order_release);
+  const std::uint64_t announcement = static_cast<std::uint64_t>(call.sequence) << 32 |
+                                     (call.description.fingerprint() & 0xFFFFFFFFULL) | 1;
+  Atomic64(word64(block(index_) + kAnnouncementAt + 8 * slot))
+      .store(announcement, std::memory_order_release);
 }
 
 // Depends on what all ranks know only.
@@ -211,9 +221,11 @@ std::size_t LocalGroup::bytes_of_piece(std::uint32_t piece) const {
   return from >= block_bytes_ ? 0 : std::min(piece_bytes_, block_bytes_ - from);
 }
 
-bool LocalGroup::window_free() const {
+bool LocalGroup::window_free() {
+  const std::uint64_t compared = calls_ < 2 ? 0 : calls_ - 2;
   for (int r = 0; r < ranks_; ++r) {
-    if (r != index_ && !reached(r, kFinished, base_ + in_ - 1)) return false;
+    if (r == index_) continue;
+    if (!reached(r, kFinished, base_ + in_ - 1) || !agrees(r, compared)) return false;
   }
   return true;
 }
@@ -221,7 +233,7 @@ bool LocalGroup::window_free() const {
 bool LocalGroup::inputs_ready() {
   if (call_.kind == LocalKind::kBroadcast) {
     return call_.root == index_ ||
-           (reached(call_.root, kCopied, base_ + out_ + 1) && agrees(call_.root));
+           (reached(call_.root, kCopied, base_ + out_ + 1) && agrees(call_.root, calls_));
   }
   return all_reached(sliced_ ? kReduced : kCopied, base_ + out_ + 1, !sliced_);
 }

@@ -26,15 +26,15 @@ namespace treadle {
 // ranks.
 struct LocalCall {
   LocalKind kind = LocalKind::kBarrier;
-  ConstBytes in;  // kBroadcast: unused, the buffer is `out` on every rank
-  Bytes out;
+  ConstBytes in = {};  // kBroadcast: unused, the buffer is `out` on every rank
+  Bytes out = {};
   DType dtype = DType::kU8;
   ReduceOp op = ReduceOp::kSum;
-  Scale scale;
+  Scale scale = {};
   int root = 0;  // index in the group
-  std::uint32_t sequence =
-      0;  // of the operation; consecutive calls have increasing numbers, may wrap
-  Description description;
+  // Of the operation; consecutive calls have increasing numbers, may wrap.
+  std::uint32_t sequence = 0;
+  Description description = {};
   FoldFunction fold = nullptr;
 };
 
@@ -45,6 +45,7 @@ class LocalGroup {
   struct Mismatch {
     int index;  // which peer
     std::uint32_t sequence;
+    Description mine;
     Description theirs;
   };
 
@@ -65,7 +66,8 @@ class LocalGroup {
   // or mismatch() says why it never will go on.
   Progress step();
 
-  // A peer that announced another operation with the current call's sequence, if any.
+  // A peer that announced another operation with the sequence of the current call or of one of the
+  // two before it, if any.
   std::optional<Mismatch> mismatch() const;
   // Group indices that have not announced the current call's sequence yet.
   std::vector<int> missing() const;
@@ -82,11 +84,12 @@ class LocalGroup {
   std::uint32_t load(int rank, Counter counter) const;
   void publish(Counter counter, std::uint32_t value);
   void ring_sleepers();
-  std::uint64_t announcement_of(int rank) const;
-  bool agrees(int rank);
+  std::uint64_t announcement_of(int rank, std::uint64_t call) const;
+  Description description_of(int rank, std::uint64_t call) const;
+  bool agrees(int rank, std::uint64_t calls);
   bool reached(int rank, Counter counter, std::uint32_t value) const;
   bool all_reached(Counter counter, std::uint32_t value, bool need_agreement);
-  bool window_free() const;
+  bool window_free();
   bool inputs_ready();
   std::byte* block(int rank) const;
   std::byte* staging(int rank, std::uint32_t piece) const;
@@ -105,10 +108,10 @@ class LocalGroup {
   const std::size_t window_bytes_;
   const std::vector<std::shared_ptr<Doorbell>> doorbells_;
   std::vector<const std::byte*> inputs_;  // of one fold
-  std::vector<std::uint8_t> agreed_;  // by rank: its announcement of this call has been compared
+  std::vector<std::uint64_t> agreed_;     // by rank: how many of its calls have been compared
 
   LocalCall call_;
-  std::uint64_t announcement_ = 0;
+  std::uint64_t calls_ = 0;      // begun
   std::uint32_t base_ = 0;       // pieces of all calls before this one, modulo 2^32
   std::uint32_t pieces_ = 0;     // of this call; the next three count up to it
   std::uint32_t in_ = 0;         // staged

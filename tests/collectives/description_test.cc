@@ -27,7 +27,6 @@ constexpr Raw kFrozen = {
     4, 3, 8, 0,                                      // call, dtype, op, reserved
     4, 3, 2, 1,                                      // root
     0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,  // elems
-    0, 0, 0, 0, 0, 0, 0, 0,                          // factor_bits
     0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21,  // override
 };
 // clang-format on
@@ -102,7 +101,6 @@ TEST(DescriptionTest, UnknownNumbersAndReservedBytesAreCorrupt) {
   for (const int value : {kDTypes, 255}) expect_corrupt(with(1, value), "a dtype");
   for (const int value : {kReduceOps, 255}) expect_corrupt(with(2, value), "an operator");
   expect_corrupt(with(3, 1), "a reserved byte");
-  for (std::size_t at = 16; at < 24; ++at) expect_corrupt(with(at, 0x80), "a factor");
 }
 
 TEST(FingerprintTest, IsFrozen) {

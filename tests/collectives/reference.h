@@ -1,7 +1,12 @@
-// Small exact values of every dtype, and what a collective must make of them, computed one element
-// at a time.
+// Small exact values of every dtype, and what a collective must make of them.
+//
+// A rank's values repeat every kPeriod elements, and so does every reduction of them: one period is
+// computed element by element, the rest are copies of it, which keeps large operations cheap under
+// sanitizers. The period divides no chunk, window or segment, so that a misplaced one shows.
 #pragma once
+#include <algorithm>
 #include <complex>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -12,10 +17,19 @@ namespace treadle {
 
 using Value = std::complex<double>;
 
-// Rank and index give 1 or 2 (bool: 0 or 1), so that every sum and product of 8 ranks is exact in
-// every float.
+// By memcmp, which sanitizers look at as a whole and not byte by byte.
+inline bool same_bytes(ConstBytes a, ConstBytes b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
+
+inline constexpr std::size_t kPeriod = 251;
+
+// Rank and index give 1 or 2 (bool: 0 or 1) in no order, so that every sum and product of 8 ranks
+// is exact in every float.
 inline Value value_at(DType dtype, int rank, std::size_t i) {
-  const auto odd = static_cast<double>((static_cast<std::size_t>(rank) * 3 + i) % 2);
+  const auto key =
+      static_cast<std::uint32_t>(static_cast<std::size_t>(rank) * kPeriod + i % kPeriod);
+  const double odd = (key * 2654435761U) >> 31;
   if (dtype == DType::kBool) return odd;
   return is_complex(dtype) ? Value(1 + odd, 1 - odd) : Value(1 + odd);
 }
@@ -62,12 +76,25 @@ inline void store_value(DType dtype, std::byte* to, Value value) {
   }
 }
 
-inline std::vector<std::byte> input_of(DType dtype, int rank, std::size_t elems) {
+// `elems` elements from a sequence with that period, of which value(i) is element i.
+template <typename ValueAt>
+std::vector<std::byte> repeated(DType dtype, std::size_t elems, const ValueAt& value) {
   std::vector<std::byte> bytes(elems * size_of(dtype));
-  for (std::size_t i = 0; i < elems; ++i) {
-    store_value(dtype, bytes.data() + i * size_of(dtype), value_at(dtype, rank, i));
+  const std::size_t computed = std::min(elems, kPeriod);
+  for (std::size_t i = 0; i < computed; ++i) {
+    store_value(dtype, bytes.data() + i * size_of(dtype), value(i));
+  }
+  // Doubles what is there, a whole number of periods each time.
+  for (std::size_t done = computed * size_of(dtype); done < bytes.size();) {
+    const std::size_t more = std::min(done, bytes.size() - done);
+    std::memcpy(bytes.data() + done, bytes.data(), more);
+    done += more;
   }
   return bytes;
+}
+
+inline std::vector<std::byte> input_of(DType dtype, int rank, std::size_t elems) {
+  return repeated(dtype, elems, [&](std::size_t i) { return value_at(dtype, rank, i); });
 }
 
 inline Value combine(DType dtype, ReduceOp op, Value a, Value b) {
@@ -111,11 +138,8 @@ inline Value reduced_at(DType dtype, ReduceOp op, int ranks, std::size_t i) {
 
 inline std::vector<std::byte> reduction_of(DType dtype, ReduceOp op, int ranks, std::size_t first,
                                            std::size_t elems) {
-  std::vector<std::byte> bytes(elems * size_of(dtype));
-  for (std::size_t i = 0; i < elems; ++i) {
-    store_value(dtype, bytes.data() + i * size_of(dtype), reduced_at(dtype, op, ranks, first + i));
-  }
-  return bytes;
+  return repeated(dtype, elems,
+                  [&](std::size_t i) { return reduced_at(dtype, op, ranks, first + i); });
 }
 
 }  // namespace treadle

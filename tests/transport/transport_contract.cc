@@ -155,6 +155,30 @@ TEST_P(TransportContract, ASendersCancelKeepsItsBufferAlone) {
   EXPECT_TRUE(here_.wait([&] { return done_ == 1; })) << "only the other message is done";
 }
 
+// A payload may belong to its own `done`, and a communicator may be cancelled twice.
+TEST_P(TransportContract, ASendersCancelKeepsWhatTheWireHasBegun) {
+  const auto& bulk = pattern(16 << 20, 12);
+  const auto& other = pattern(500'000, 13);
+  ContractEnd& here = dial();
+  ContractEnd& there = accepted();
+  while_there_is_busy([&] {
+    const MessageHeader header{.kind = MessageKind::kData, .communicator = 1, .sequence = 1};
+    auto owned = std::make_shared<const std::vector<std::byte>>(bulk);
+    const ConstBytes payload = *owned;
+    here.connection->post_on_loop(
+        {.header = header, .payload = payload, .done = [owned = std::move(owned)] {}});
+    post_on_loop(here, 2, 2, other);
+    here.connection->cancel_on_loop(1);
+    here.connection->cancel_on_loop(1);
+  });
+  ASSERT_TRUE(there_.wait([&] { return there.complete_count() == 1; }));
+  EXPECT_TRUE(there.message(2, 2).payload == other);
+  const auto part = there.message(1, 1);
+  EXPECT_TRUE(std::equal(part.payload.begin(),
+                         part.payload.begin() + static_cast<std::ptrdiff_t>(part.got_bytes),
+                         bulk.begin()));
+}
+
 TEST_P(TransportContract, AReceiversCancelKeepsItsBufferAlone) {
   const auto& bulk = pattern(16 << 20, 9);
   const auto& other = pattern(500'000, 10);
