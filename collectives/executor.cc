@@ -1,5 +1,7 @@
 #include "collectives/executor.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -75,7 +77,20 @@ void PlanRun::start() {
 }
 
 std::string PlanRun::progress_text() const {
-  return fmt::format("{} of {} parts done", lanes_done_, lane_count_);
+  std::string text = fmt::format("{} of {} parts done", lanes_done_, lane_count_);
+  if (lanes_.empty() || lanes_.front()->round >= plan_.rounds.size()) return text;
+  const Lane& lane = *lanes_.front();
+  const auto& steps = plan_.rounds[lane.round].steps;
+  std::vector<int> senders;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const std::size_t flat = first_step_[lane.round] + i;
+    if (steps[i].kind == StepKind::kRecv && lane.got_bytes[flat] != lane.want_bytes[flat])
+      senders.push_back(steps[i].peer);
+  }
+  text += fmt::format("; round {} of {}", lane.round + 1, plan_.rounds.size());
+  if (!senders.empty()) text += fmt::format(" waits for data of {}", fmt::join(senders, ", "));
+  if (lane.sends_left > 0) text += fmt::format(", has {} to send", lane.sends_left);
+  return text;
 }
 
 // Starts lanes while there is room. Lanes that end inside are noticed here, so nothing recurses.

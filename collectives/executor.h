@@ -59,7 +59,7 @@ class PlanRun {
   // A small message waits at the peer for a grant.
   void announced(const MessageName& name);
 
-  // How far it is, for error texts: "3 of 8 parts".
+  // How far it is, for error texts: "3 of 8 parts done; round 2 of 7 waits for data of 3".
   std::string progress_text() const;
 
  private:

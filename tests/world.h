@@ -26,6 +26,8 @@ class World {
   explicit World(int ranks, Links links = Links::kMemory, Config config = {})
       : ranks_(ranks), config_(std::move(config)), map_(memory_store_map()) {
     config_.log_level = "error";
+    // A hang is an error with a text.
+    if (config_.timeout == Config{}.timeout) config_.timeout = std::chrono::seconds(20);
     if (links == Links::kMemory) {
       rows_ = {memory_row(memory_hub())};
     } else {
@@ -43,7 +45,7 @@ class World {
   }
 
   // Runs `body` once per rank and returns each rank's exception text, empty where there was none.
-  // Ranks keep their communicator until all bodies have ended.
+  // A rank that has ended closes its communicator while others may still be at work.
   std::vector<std::string> run(const std::function<void(int, Communicator&)>& body) const {
     std::vector<std::string> ends(static_cast<std::size_t>(ranks_));
     std::vector<std::thread> threads;

@@ -293,8 +293,9 @@ void StreamConnection::close(const Error& error) {
   closed_ = true;
   queue_.clear();
   staged_.clear();
-  finished_.clear();
-  events_->on_closed_on_loop(error);  // may destroy this
+  const auto alive = alive_;
+  report_finished();  // a peer that has got everything may close before this rank is told
+  if (*alive) events_->on_closed_on_loop(error);  // may destroy this
 }
 
 }  // namespace treadle
