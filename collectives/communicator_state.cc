@@ -61,6 +61,7 @@ CommunicatorState::CommunicatorState(std::shared_ptr<ContextState> owner,
       control_landing_(ranks.size()),
       landing_early_(ranks.size()),
       arrivals_(ranks.size()),
+      called_(ranks.size()),
       left_(ranks.size()),
       flow_(context->mesh, id_, ranks, context->config.eager_bytes),
       point_to_point_(flow_) {
@@ -425,6 +426,7 @@ std::optional<Bytes> CommunicatorState::on_header_on_loop(int peer, const Messag
 std::optional<Bytes> CommunicatorState::data_header_on_loop(int from, const MessageHeader& header) {
   const auto index = static_cast<std::size_t>(from);
   landing_early_[index] = false;
+  note_called_on_loop(from, header.sequence);
   check_agreement(from, header);
   const auto found = pending_.find(header.sequence);
   if (found != pending_.end() && found->second.run) {

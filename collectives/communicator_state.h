@@ -135,6 +135,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   void failure_on_loop(int from, ConstBytes payload);
   void goodbye_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void announce_on_loop(Pending& pending);
+  void note_called_on_loop(int who, std::uint64_t sequence);
   void check_agreement(int from, const MessageHeader& header) const;
   void compare_on_loop(int other, std::uint64_t sequence, const Description& theirs) const;
   void watch_on_loop();
@@ -174,6 +175,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   std::vector<bool> landing_early_;
   std::map<std::uint64_t, Description> history_;  // the last 1,024 operations of the loop
   std::vector<std::optional<Arrival>> arrivals_;
+  std::vector<std::uint64_t> called_;  // by rank: operations it is known to have called
   std::vector<std::optional<std::uint64_t>> left_;  // operations after which a rank said goodbye
   std::optional<Deadline> watch_at_;
   std::uint64_t watch_timer_ = 0;

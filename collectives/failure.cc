@@ -72,6 +72,11 @@ void CommunicatorState::fail_on_loop(Error failure) {
   point_to_point_.clear();
   while (!pending_.empty()) {
     Pending& pending = pending_.begin()->second;
+    if (pending.run && pending.run->done()) {  // before the failure, only not told yet
+      finish_run(pending);
+      complete_on_loop(pending_.begin()->first, std::nullopt);
+      continue;
+    }
     Error error = failure;
     std::string doing = pending.operation->text();
     if (pending.run) doing += fmt::format(", {}", pending.run->progress_text());
@@ -103,24 +108,32 @@ void CommunicatorState::flood_on_loop(MessageHeader header, const std::vector<st
     if (r != except) flow_.send_control(r, header, payload);
   }
   if (header.kind == MessageKind::kHeartbeat) return;
-  // An end also goes straight to whoever is linked already: the overlay itself may be broken, and a
-  // goodbye must come before the end of the link does.
+  // An end also goes straight to whoever has a lane already: the overlay itself may be broken, and
+  // what is said last must come before the end of the lane does.
   for (int r = 0; r < size; ++r) {
     if (r == rank || r == except || std::ranges::find(neighbours_, r) != neighbours_.end())
       continue;
-    if (context->mesh.linked_on_loop(ranks[static_cast<std::size_t>(r)])) {
+    if (context->mesh.in_touch_on_loop(ranks[static_cast<std::size_t>(r)])) {
       flow_.send_control(r, header, payload);
     }
   }
 }
 
+// What a rank sends for an operation proves that it has called it.
+void CommunicatorState::note_called_on_loop(int who, std::uint64_t sequence) {
+  auto& called = called_[static_cast<std::size_t>(who)];
+  called = std::max(called, sequence + 1);
+}
+
 void CommunicatorState::control_on_loop(int from, const MessageHeader& header, ConstBytes payload) {
   switch (header.kind) {
     case MessageKind::kGrant:
+      if (header.lane != kPointToPointLane) note_called_on_loop(from, header.sequence);
       return flow_.on_grant(from, header);
     case MessageKind::kAnnounce: {
       flow_.on_announce(from, header);
       if (header.lane == kPointToPointLane) return point_to_point_.on_announce(from, header);
+      note_called_on_loop(from, header.sequence);
       const auto found = pending_.find(header.sequence);
       if (found != pending_.end() && found->second.run)
         found->second.run->announced(name_in(from, header));
@@ -142,8 +155,11 @@ void CommunicatorState::failure_on_loop(int from, ConstBytes payload) {
   WireReader r(payload);
   const auto code =
       std::min(r.get<std::uint8_t>(), static_cast<std::uint8_t>(ErrorCode::kUnsupported));
-  const auto failed = r.get<std::int32_t>();
-  const auto text = r.get_string(kMaxErrorText);
+  auto failed = r.get<std::int32_t>();
+  if (std::ranges::find(ranks, failed) == ranks.end()) failed = -1;
+  auto text = r.get_string(kMaxErrorText);
+  std::ranges::replace_if(
+      text, [](char c) { return c != '\n' && (c < ' ' || c == 127); }, '?');
   const std::string prefix = fmt::format("{} reports: ", rank_text(from));
   // The first report already says who saw it; those who pass it on add nothing.
   const bool passed_on = text.find(" reports: ") != std::string::npos;
@@ -232,6 +248,7 @@ void CommunicatorState::announcement_on_loop(int from, const MessageHeader& head
   const auto origin = r.get<std::int32_t>();
   const Description theirs = decode_description(r.get_bytes(Description::kEncodedBytes));
   if (origin < 0 || origin >= size || origin == rank) return;
+  note_called_on_loop(origin, header.sequence);
   auto& known = arrivals_[static_cast<std::size_t>(origin)];
   const bool is_news = !known || known->sequence < header.sequence;
   if (is_news) {
@@ -316,8 +333,7 @@ Error CommunicatorState::timeout_error(const Pending& pending) const {
     for (const int r : local_->missing()) absent.push_back(ranks[static_cast<std::size_t>(r)]);
   } else {
     for (int r = 0; r < size; ++r) {
-      const auto& arrival = arrivals_[static_cast<std::size_t>(r)];
-      if (r != rank && (!arrival || arrival->sequence < pending.operation->sequence)) {
+      if (r != rank && called_[static_cast<std::size_t>(r)] <= pending.operation->sequence) {
         absent.push_back(ranks[static_cast<std::size_t>(r)]);
       }
     }
@@ -326,8 +342,12 @@ Error CommunicatorState::timeout_error(const Pending& pending) const {
     return Error(ErrorCode::kTimeout,
                  "{}: every rank has called it; the network or a rank is too slow", what);
   }
+  // Of several, the one that is furthest behind keeps the others waiting.
+  const int last = *std::ranges::min_element(absent, {}, [&](int global) {
+    return called_[static_cast<std::size_t>(rank_of_peer(global))];
+  });
   Error error(ErrorCode::kTimeout, "{}: {} never called it", what, list_of(absent));
-  return error.blame(absent.front());
+  return error.blame(last);
 }
 
 }  // namespace treadle

@@ -31,8 +31,8 @@ void PointToPoint::start(const std::shared_ptr<Operation>& operation, const Poin
                              .fingerprint = operation->description.fingerprint(),
                              .tag = call.tag};
   flow_.send(call.peer, header, call.data, priority, [this, operation, finished] {
-    std::erase(sends_, operation);
-    finished(operation);
+    // It may have failed since it was written.
+    if (std::erase(sends_, operation) > 0) finished(operation);
   });
 }
 

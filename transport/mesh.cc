@@ -244,7 +244,7 @@ void Mesh::tick_on_loop() {
   // If this process itself was stopped or starved, its peers' silence says nothing about them.
   const bool was_away = now - last_tick_ > config_.heartbeat;
   last_tick_ = now;
-  graveyard_.clear();
+  drop_strangers_on_loop(now);
   for (int r = 0; r < ranks_; ++r) {
     Peer& peer = peer_at(r);
     if (peer.heard || was_away) peer.last_heard = now;
@@ -290,13 +290,19 @@ void Mesh::check_peer_on_loop(int rank, Deadline now) {
   }
 }
 
+// Ends a link before anybody is told of it: data must not move any more when operations return.
+void Mesh::bury_on_loop(std::unique_ptr<ConnectionEvents> link) {
+  graveyard_.push_back(std::move(link));
+  post_alive([this] { graveyard_.clear(); });
+}
+
 void Mesh::bury_links_on_loop(Peer& peer) {
   for (auto& out : peer.out) {
     out.waiting.clear();
-    if (out.link) graveyard_.emplace_back(std::move(out.link));
+    if (out.link) bury_on_loop(std::move(out.link));
   }
   for (auto& in : peer.in) {
-    if (in) graveyard_.emplace_back(std::move(in));
+    if (in) bury_on_loop(std::move(in));
   }
 }
 

@@ -79,8 +79,8 @@ class Mesh {
   void post_on_loop(int peer, Lane lane, Outgoing message);
   // Opens the control lane (both ways) without a message.
   void want_on_loop(int peer);
-  // Both directions of the control lane stand.
-  bool linked_on_loop(int peer) const;
+  // Whether a lane to or from this peer has been opened.
+  bool in_touch_on_loop(int peer) const;
   // Forgets queued data and half-received payloads of the communicator on all links; control
   // messages still go out.
   void cancel_on_loop(std::uint64_t communicator);
@@ -112,6 +112,7 @@ class Mesh {
   void tick_on_loop();
   void check_peer_on_loop(int rank, Deadline now);
   void lose_on_loop(int rank, Error error);
+  void bury_on_loop(std::unique_ptr<ConnectionEvents> link);
   void bury_links_on_loop(Peer& peer);
   void post_alive(std::function<void()> function);
   Sink* sink_of(std::uint64_t communicator) const;
@@ -129,6 +130,7 @@ class Mesh {
   void in_closed_on_loop(IncomingLink* link, const Error& error);
   std::vector<std::byte> hello_for(int rank, Lane lane) const;
   ConnectionEvents& accept_on_loop(std::unique_ptr<Connection> connection);
+  void drop_strangers_on_loop(Deadline now);
 
   Engine& engine_;
   const Config& config_;
@@ -146,8 +148,8 @@ class Mesh {
   std::optional<Roster> roster_;
   std::optional<Error> unusable_;
   std::vector<std::unique_ptr<Peer>> peers_;
-  std::vector<std::unique_ptr<IncomingLink>> strangers_;  // accepted, no hello yet
-  std::vector<std::shared_ptr<void>> graveyard_;  // links that may still be on the call stack
+  std::vector<std::unique_ptr<IncomingLink>> strangers_;  // accepted, no hello yet; oldest first
+  std::vector<std::unique_ptr<ConnectionEvents>> graveyard_;  // may still be on the call stack
   std::map<std::uint64_t, Sink*> sinks_;
   std::map<std::uint64_t, std::deque<Unclaimed>> unclaimed_;
   std::size_t unclaimed_bytes_ = 0;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr milliseconds kRedialAfter{50};
 constexpr milliseconds kGoodbyePatience{200};
+constexpr std::size_t kMaxStrangers = 1024;
 
 std::size_t index_of(Lane lane) { return static_cast<std::size_t>(lane); }
 std::string_view name_of(Lane lane) { return lane == Lane::kControl ? "control" : "data"; }
@@ -163,10 +164,24 @@ void OutgoingLink::on_closed_on_loop(const Error& error) {
 // ---- the mesh's side ----
 
 ConnectionEvents& Mesh::accept_on_loop(std::unique_ptr<Connection> connection) {
+  if (strangers_.size() >= kMaxStrangers) {
+    bury_on_loop(std::move(strangers_.front()));
+    strangers_.erase(strangers_.begin());
+  }
   auto link = std::make_unique<IncomingLink>(*this);
   link->connection = std::move(connection);
   strangers_.push_back(std::move(link));
   return *strangers_.back();
+}
+
+// Whoever connects and never says hello.
+void Mesh::drop_strangers_on_loop(Deadline now) {
+  while (!strangers_.empty() && now - strangers_.front()->accepted > 2 * config_.heartbeat) {
+    log_(LogLevel::kInfo, "closed a connection from {}, which said no hello",
+         strangers_.front()->connection->peer_text());
+    bury_on_loop(std::move(strangers_.front()));
+    strangers_.erase(strangers_.begin());
+  }
 }
 
 void Mesh::in_ready_on_loop(int rank, Lane lane, IncomingLink* link) {
@@ -175,7 +190,7 @@ void Mesh::in_ready_on_loop(int rank, Lane lane, IncomingLink* link) {
   TREADLE_CHECK(found != strangers_.end(), "a link said hello twice");
   Peer& peer = peer_at(rank);
   auto& place = peer.in[index_of(lane)];
-  if (place) graveyard_.emplace_back(std::move(place));  // it dialled again after a broken attempt
+  if (place) bury_on_loop(std::move(place));  // it dialled again after a broken attempt
   place = std::move(*found);
   strangers_.erase(found);
   peer.heard = true;
@@ -189,7 +204,7 @@ void Mesh::in_closed_on_loop(IncomingLink* link, const Error& error) {
     const auto found =
         std::ranges::find_if(strangers_, [&](const auto& s) { return s.get() == link; });
     if (found != strangers_.end()) {
-      graveyard_.emplace_back(std::move(*found));
+      bury_on_loop(std::move(*found));
       strangers_.erase(found);
     }
     return;
@@ -198,8 +213,10 @@ void Mesh::in_closed_on_loop(IncomingLink* link, const Error& error) {
   Peer& peer = peer_at(rank);
   auto& place = peer.in[index_of(link->lane)];
   if (place.get() != link) return;  // already replaced or buried
-  graveyard_.emplace_back(std::move(place));
-  if (!peer.departed) {
+  bury_on_loop(std::move(place));
+  if (!peer.departed && link->lane == Lane::kControl) {
+    lose_on_loop(rank, error);  // all that it had to say has been read
+  } else if (!peer.departed) {
     lose_unless_departed_on_loop(rank, error);
   } else if (!peer.in[0] && !peer.in[1]) {
     lose_on_loop(rank, Error(ErrorCode::kPeerLost, "it has shut down"));
@@ -246,18 +263,13 @@ void Mesh::out_closed_on_loop(int rank, Lane lane, const Error& error) {
   Peer::Out& out = peer.out[index_of(lane)];
   if (!out.link || peer.lost) return;
   const bool was_ready = out.link->ready;
-  graveyard_.emplace_back(std::move(out.link));
+  bury_on_loop(std::move(out.link));
   if (!was_ready) return redial_on_loop(rank, lane, error);
   lose_unless_departed_on_loop(rank, error);
 }
 
-// While the lane it dialled for control is open, its goodbye may still be in there, behind the end
-// of another lane.
+// Its last words may still be on the lane it dials for control, behind the end of another lane.
 void Mesh::lose_unless_departed_on_loop(int rank, const Error& error) {
-  if (!peer_at(rank).in[0]) {
-    if (!peer_at(rank).departed) lose_on_loop(rank, error);
-    return;
-  }
   engine_.add_timer_on_loop(Clock::now() + kGoodbyePatience, [this, alive = alive_, rank, error] {
     if (*alive && !peer_at(rank).departed) lose_on_loop(rank, error);
   });
@@ -276,9 +288,9 @@ void Mesh::redial_on_loop(int rank, Lane lane, const Error& reason) {
 
 void Mesh::want_on_loop(int rank) { dial_on_loop(rank, Lane::kControl); }
 
-bool Mesh::linked_on_loop(int rank) const {
+bool Mesh::in_touch_on_loop(int rank) const {
   const Peer& peer = peer_at(rank);
-  return peer.out[0].link && peer.out[0].link->ready && peer.in[0];
+  return peer.out[0].link || peer.out[1].link || peer.in[0] || peer.in[1];
 }
 
 void Mesh::post_on_loop(int rank, Lane lane, Outgoing message) {

@@ -44,6 +44,7 @@ class IncomingLink final : public ConnectionEvents {
   void on_closed_on_loop(const Error& error) override;
 
   std::unique_ptr<Connection> connection;
+  const Deadline accepted = Clock::now();
   int rank = -1;
   Lane lane = Lane::kControl;
 

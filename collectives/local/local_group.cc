@@ -12,8 +12,8 @@
 //   per rank, 256 bytes, written by that rank only:
 //     u32 copied, reduced, finished   pieces, over the life of the group, modulo 2^32
 //     u32 asleep                      ring the doorbell after publishing
-//     u64 announcement[6]             of call n at n % 6: sequence << 32 | low half of fingerprint
-//     | 1 u8  description[6][24]          likewise
+//     u64 announcement[6]             of call n at n % 6: sequence << 32, fingerprint's low half, 1
+//     u8  description[6][24]          likewise
 //   per rank, 2 staging halves of window_bytes; then 2 result halves of window_bytes, in which each
 //   rank writes its own slice
 //
