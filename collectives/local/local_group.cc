@@ -266,8 +266,13 @@ void LocalGroup::copy_in() {
   std::byte* to = staging(index_, in_);
   if (call_.kind == LocalKind::kReduceScatter) {
     for (std::size_t b = 0; b < static_cast<std::size_t>(ranks_); ++b) {
+      if (b == static_cast<std::size_t>(index_)) continue;  // folded from where it lies
       std::memcpy(to + b * piece_bytes_, call_.in.data() + b * block_bytes_ + at, bytes);
     }
+  } else if (sliced_) {
+    const Slice own = own_slice(bytes);  // likewise
+    std::memcpy(to, call_.in.data() + at, own.begin);
+    std::memcpy(to + own.end, call_.in.data() + at + own.end, bytes - own.end);
   } else if (call_.kind == LocalKind::kBroadcast) {
     if (call_.root == index_) std::memcpy(to, call_.out.data() + at, bytes);
   } else {
@@ -275,21 +280,28 @@ void LocalGroup::copy_in() {
   }
 }
 
+// `own` is this rank's input, which may not have been staged.
 void LocalGroup::fold_from_staging(std::byte* to, std::uint32_t piece, std::size_t from_byte,
-                                   std::size_t bytes) {
+                                   std::size_t bytes, const std::byte* own) {
   for (int r = 0; r < ranks_; ++r) {
-    inputs_[static_cast<std::size_t>(r)] = staging(r, piece) + from_byte;
+    inputs_[static_cast<std::size_t>(r)] = r == index_ ? own : staging(r, piece) + from_byte;
   }
   call_.fold(to, inputs_.data(), ranks_, bytes / size_of(call_.dtype), call_.scale);
 }
 
-void LocalGroup::reduce_slice() {
-  const std::size_t bytes = bytes_of_piece(reduced_);
+// The part of a piece that this rank folds.
+LocalGroup::Slice LocalGroup::own_slice(std::size_t bytes) const {
   const auto n = static_cast<std::size_t>(ranks_);
   const auto i = static_cast<std::size_t>(index_);
-  const std::size_t begin = std::min(bytes, lines(bytes) * i / n * kLine);
-  const std::size_t end = std::min(bytes, lines(bytes) * (i + 1) / n * kLine);
-  if (end > begin) fold_from_staging(result(reduced_) + begin, reduced_, begin, end - begin);
+  return {std::min(bytes, lines(bytes) * i / n * kLine),
+          std::min(bytes, lines(bytes) * (i + 1) / n * kLine)};
+}
+
+void LocalGroup::reduce_slice() {
+  const Slice own = own_slice(bytes_of_piece(reduced_));
+  if (own.begin == own.end) return;
+  fold_from_staging(result(reduced_) + own.begin, reduced_, own.begin, own.end - own.begin,
+                    call_.in.data() + reduced_ * piece_bytes_ + own.begin);
 }
 
 void LocalGroup::copy_out() {
@@ -302,11 +314,12 @@ void LocalGroup::copy_out() {
       if (sliced_) {
         std::memcpy(to, result(out_), bytes);
       } else {
-        fold_from_staging(to, out_, 0, bytes);
+        fold_from_staging(to, out_, 0, bytes, staging(index_, out_));
       }
       break;
     case LocalKind::kReduceScatter:
-      fold_from_staging(to, out_, static_cast<std::size_t>(index_) * piece_bytes_, bytes);
+      fold_from_staging(to, out_, static_cast<std::size_t>(index_) * piece_bytes_, bytes,
+                        call_.in.data() + static_cast<std::size_t>(index_) * block_bytes_ + at);
       break;
     case LocalKind::kAllGather:
       for (int r = 0; r < ranks_; ++r) {

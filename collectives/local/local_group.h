@@ -99,8 +99,13 @@ class LocalGroup {
   void copy_in();
   void reduce_slice();
   void copy_out();
+  struct Slice {
+    std::size_t begin;  // bytes within a piece
+    std::size_t end;
+  };
+  Slice own_slice(std::size_t bytes) const;
   void fold_from_staging(std::byte* to, std::uint32_t piece, std::size_t from_byte,
-                         std::size_t bytes);
+                         std::size_t bytes, const std::byte* own);
 
   const Bytes segment_;
   const int index_;

@@ -211,7 +211,7 @@ TEST(Settings, ThatDifferAreNamed) {
         comm.barrier().wait();
         ADD_FAILURE() << "different windows went unnoticed";
       } catch (const Error& error) {
-        EXPECT_NE(std::string(error.what()).find("TREADLE_WINDOW_BYTES=524288"), std::string::npos)
+        EXPECT_NE(std::string(error.what()).find("TREADLE_WINDOW_BYTES=786432"), std::string::npos)
             << error.what();
       }
     });
