@@ -346,7 +346,9 @@ std::optional<Bytes> PlanRun::place(int peer, const MessageHeader& header) {
 void PlanRun::arrived(int peer, const MessageHeader& header) {
   Lane* lane = lane_of(header.lane);
   if (lane == nullptr) return;
-  const std::size_t flat = first_step_[header.step] + find_recv(peer, header.step);
+  const std::size_t step = header.step < plan_.rounds.size() ? find_recv(peer, header.step) : kNone;
+  TREADLE_CHECK(step != kNone, "rank {}'s part of round {} has no place", peer, header.step);
+  const std::size_t flat = first_step_[header.step] + step;
   lane->got_bytes[flat] += header.size_bytes;
   if (lane->got_bytes[flat] == header.total_bytes) flow_.consumed(peer, header);
   if (header.step == lane->round) {
