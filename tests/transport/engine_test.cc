@@ -81,24 +81,27 @@ TEST_P(EngineTest, TimersRunInTheOrderOfTheirTimesUnlessCancelled) {
   std::vector<int> order;
   std::atomic<bool> done{false};
   std::uint64_t last = 0;
+  const auto ran = [&](int number) {
+    order.push_back(number);
+    done = order.size() == 3;
+    engine_.notify_waiters_on_loop();
+  };
   engine_.run_on_loop([&] {
     const auto now = Clock::now();
-    engine_.add_timer_on_loop(now + milliseconds(30), [&] {
-      order.push_back(3);
-      done = true;
-      engine_.notify_waiters_on_loop();
-    });
+    engine_.add_timer_on_loop(now + milliseconds(30), [&] { ran(3); });
     engine_.add_timer_on_loop(now + milliseconds(10), [&] {
-      order.push_back(1);
+      ran(1);
       engine_.cancel_timer_on_loop(last);
       // A timer that is due at once is not run for ever in one go.
-      engine_.add_timer_on_loop(now, [&] { order.push_back(2); });
+      engine_.add_timer_on_loop(now, [&] { ran(2); });
     });
-    last = engine_.add_timer_on_loop(now + milliseconds(20), [&] { order.push_back(99); });
+    last = engine_.add_timer_on_loop(now + milliseconds(20), [&] { ran(99); });
     engine_.cancel_timer_on_loop(1'000'000);
   });
   ASSERT_TRUE(wait([&] { return done.load(); }));
-  EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
+  // On a busy machine the third is due as well when the first one adds the second.
+  EXPECT_TRUE(order == (std::vector{1, 2, 3}) || order == (std::vector{1, 3, 2}))
+      << testing::PrintToString(order);
 }
 
 TEST_P(EngineTest, ADescriptorWakesASleepingDriver) {
