@@ -148,6 +148,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
 
   const std::uint64_t id_;
   std::atomic<bool> broken_{false};
+  std::atomic<bool> reported_{false};  // a failure has been sent to whoever can be told
   mutable std::mutex error_mutex_;
   std::optional<Error> error_;  // guarded by error_mutex_
   std::atomic<int> pending_count_{0};
@@ -163,7 +164,6 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   std::vector<int> host_of_rank_;  // empty until the roster is here
   std::vector<int> neighbours_;    // in the control overlay
   bool engaged_ = false;
-  bool reported_ = false;  // the failure has been sent to the others
   bool polling_ = false;
   bool local_asleep_ = false;
   std::map<std::uint64_t, Pending> pending_;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kMaxErrorText = 4096;
 constexpr milliseconds kAnnounceAfter{1000};
+constexpr milliseconds kLastWords{1000};
 
 std::string list_of(const std::vector<int>& ranks) {
   return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
@@ -92,7 +93,6 @@ void CommunicatorState::fail_on_loop(Error failure) {
 // Sent once, as soon as there are addresses to send it to.
 void CommunicatorState::report_failure_on_loop() {
   if (reported_ || !context->mesh.ready_on_loop()) return;
-  reported_ = true;
   map_hosts_on_loop();
   const Error failure = *error();
   WireBuffer payload;
@@ -100,6 +100,8 @@ void CommunicatorState::report_failure_on_loop() {
   payload.put(static_cast<std::int32_t>(failure.failed_rank()));
   payload.put_string(std::string_view(failure.what()).substr(0, kMaxErrorText));
   flood_on_loop({.kind = MessageKind::kFailure}, payload.bytes(), -1);
+  reported_.store(true);
+  context->engine.notify_waiters_on_loop();
 }
 
 void CommunicatorState::flood_on_loop(MessageHeader header, const std::vector<std::byte>& payload,
@@ -178,7 +180,10 @@ void CommunicatorState::on_peer_lost_on_loop(int peer, const Error& error) {
   if (!was_orderly) fail_on_loop(error);
 }
 
-void CommunicatorState::on_unusable_on_loop(const Error& error) { fail_on_loop(error); }
+void CommunicatorState::on_unusable_on_loop(const Error& error) {
+  reported_.store(true);  // nobody can be reached
+  fail_on_loop(error);
+}
 
 void CommunicatorState::goodbye_on_loop(int from, const MessageHeader& header, ConstBytes payload) {
   const auto origin = WireReader(payload).get<std::int32_t>();
@@ -204,6 +209,10 @@ void CommunicatorState::shutdown() {
   const std::lock_guard lock(close_mutex_);
   if (closed_) return;
   context->engine.wait_until([this] { return pending_count_.load() == 0; }, Deadline::max());
+  if (broken_) {
+    // The addresses may be on their way; then the others need not wait for their deadlines.
+    context->engine.wait_until([this] { return reported_.load(); }, deadline_after(kLastWords));
+  }
   context->engine.run_on_loop([this] { close_on_loop(); });
   closed_ = true;
 }

@@ -8,7 +8,7 @@ namespace treadle {
 namespace {
 
 constexpr milliseconds kRedialAfter{50};
-constexpr milliseconds kGoodbyePatience{200};
+constexpr milliseconds kGoodbyePatience{250};
 constexpr std::size_t kMaxStrangers = 1024;
 
 std::size_t index_of(Lane lane) { return static_cast<std::size_t>(lane); }
@@ -214,9 +214,7 @@ void Mesh::in_closed_on_loop(IncomingLink* link, const Error& error) {
   auto& place = peer.in[index_of(link->lane)];
   if (place.get() != link) return;  // already replaced or buried
   bury_on_loop(std::move(place));
-  if (!peer.departed && link->lane == Lane::kControl) {
-    lose_on_loop(rank, error);  // all that it had to say has been read
-  } else if (!peer.departed) {
+  if (!peer.departed) {
     lose_unless_departed_on_loop(rank, error);
   } else if (!peer.in[0] && !peer.in[1]) {
     lose_on_loop(rank, Error(ErrorCode::kPeerLost, "it has shut down"));
@@ -268,7 +266,8 @@ void Mesh::out_closed_on_loop(int rank, Lane lane, const Error& error) {
   lose_unless_departed_on_loop(rank, error);
 }
 
-// Its last words may still be on the lane it dials for control, behind the end of another lane.
+// Its last words may still be on the lane it dials for control, behind the end of another lane, or
+// on their way through other ranks.
 void Mesh::lose_unless_departed_on_loop(int rank, const Error& error) {
   engine_.add_timer_on_loop(Clock::now() + kGoodbyePatience, [this, alive = alive_, rank, error] {
     if (*alive && !peer_at(rank).departed) lose_on_loop(rank, error);
