@@ -65,14 +65,17 @@ void Flow::send_control(int peer, MessageHeader header, std::vector<std::byte> p
 
 // ---- as sender ----
 
-bool Flow::may_send(PeerState& peer, const MessageName& name, const MessageHeader& header) {
-  if (header.total_bytes == 0) return true;
+bool Flow::is_granted(PeerState& peer, const MessageName& name, const MessageHeader& header) {
   if (const auto rounds = peer.granted_rounds.find({name.sequence, name.lane});
       name.lane != kPointToPointLane && rounds != peer.granted_rounds.end() &&
       name.step <= rounds->second && !is_small(header.total_bytes)) {
     return true;
   }
-  if (peer.granted.erase(name) > 0) return true;
+  return peer.granted.erase(name) > 0;
+}
+
+bool Flow::may_send(PeerState& peer, const MessageName& name, const MessageHeader& header) {
+  if (header.total_bytes == 0 || is_granted(peer, name, header)) return true;
   if (!is_small(header.total_bytes) ||
       peer.eager_sent - peer.eager_matched + header.total_bytes > eager_bytes_) {
     return false;
@@ -105,7 +108,7 @@ void Flow::send(int peer, MessageHeader header, ConstBytes payload, int priority
 void Flow::release(int peer) {
   PeerState& state = state_of(peer);
   for (auto it = state.waiting.begin(); it != state.waiting.end();) {
-    if (!may_send(state, it->first, it->second.header)) {
+    if (!is_granted(state, it->first, it->second.header)) {
       ++it;
       continue;
     }
@@ -137,8 +140,9 @@ void Flow::on_any_header(int peer, const MessageHeader& header) {
     throw Error(ErrorCode::kCorrupt, "rank {} has matched {} eager bytes of {} sent", peer,
                 header.consumed_bytes, state.eager_sent);
   }
+  // What waits has been announced or needs a grant of its round, so it leaves by grant only: each
+  // side then knows which messages used credit.
   state.eager_matched = header.consumed_bytes;
-  if (!state.waiting.empty()) release(peer);
 }
 
 // ---- as receiver ----

@@ -88,6 +88,7 @@ class Flow {
   };
 
   PeerState& state_of(int peer) { return peers_.at(static_cast<std::size_t>(peer)); }
+  bool is_granted(PeerState& peer, const MessageName& name, const MessageHeader& header);
   bool may_send(PeerState& peer, const MessageName& name, const MessageHeader& header);
   void post(int peer, MessageHeader header, ConstBytes payload, int priority,
             std::function<void()> done);

@@ -191,8 +191,9 @@ bool StreamConnection::on_readable_on_loop() {
   if (closed_) return false;
   const auto alive = alive_;
   bool moved = false;
+  std::size_t budget = kReadBudgetBytes;
   try {
-    for (std::size_t budget = kReadBudgetBytes; budget > 0;) {
+    while (budget > 0) {
       const std::size_t before = got_ + end_;
       if (!read_some()) break;
       if (!*alive || closed_) return true;
@@ -203,6 +204,12 @@ bool StreamConnection::on_readable_on_loop() {
   } catch (const Error& error) {
     if (*alive) close(error);
     return true;
+  }
+  // What has been read ahead makes no descriptor readable.
+  if (budget == 0 && end_ > begin_) {
+    engine_.post([this, alive] {
+      if (*alive) on_readable_on_loop();
+    });
   }
   return moved;
 }

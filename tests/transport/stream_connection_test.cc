@@ -254,6 +254,24 @@ TEST_F(StreamConnectionTest, ADoneThatCancelsSilencesTheOthers) {
   EXPECT_EQ(done_, std::vector<std::uint64_t>{1});
 }
 
+// A call reads a bounded amount. What it has read ahead makes no descriptor readable, so the
+// connection itself must come back to it.
+TEST_F(StreamConnectionTest, MessagesReadAheadNeedNoFurtherEvent) {
+  constexpr std::size_t kMessages = 1500;
+  const Buffer one = bytes_of_message(1, {});
+  connect();
+  ends_.clear();
+  for (std::size_t i = 0; i < kMessages; ++i) {
+    play_.incoming.insert(play_.incoming.end(), one.begin(), one.end());
+  }
+  engine_.run_on_loop([this] {
+    play_.events->on_readable_on_loop();
+    EXPECT_LT(ends_.size(), kMessages) << "the amount is not bounded: this test shows nothing";
+  });
+  for (int round = 0; round < 10; ++round) engine_.run_on_loop([] {});
+  EXPECT_EQ(ends_.size(), kMessages);
+}
+
 // A peer that has got everything may close before this side hears that its message is written.
 TEST_F(StreamConnectionTest, WhatIsWrittenIsToldBeforeTheEnd) {
   const auto payload = pattern(10, 7);
