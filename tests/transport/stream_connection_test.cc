@@ -264,7 +264,7 @@ TEST_F(StreamConnectionTest, MessagesReadAheadNeedNoFurtherEvent) {
   for (std::size_t i = 0; i < kMessages; ++i) {
     play_.incoming.insert(play_.incoming.end(), one.begin(), one.end());
   }
-  engine_.run_on_loop([this] {
+  engine_.run_on_loop([&] {
     play_.events->on_readable_on_loop();
     EXPECT_LT(ends_.size(), kMessages) << "the amount is not bounded: this test shows nothing";
   });
