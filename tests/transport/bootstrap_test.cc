@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "tests/code_of.h"
 
 namespace treadle {
 namespace {
@@ -22,16 +23,6 @@ PeerInfo info_of(int rank, std::uint64_t nonce = 1) {
           .host_id = 7,
           .settings = {{"TREADLE_TRANSPORT", "tcp"}},
           .addresses = {{"shm", "@somewhere"}, {"tcp", std::string("\0\1\2", 3)}}};
-}
-
-ErrorCode code_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  ADD_FAILURE() << "no error";
-  return ErrorCode::kBug;
 }
 
 // ---- the formats ----

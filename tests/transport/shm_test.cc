@@ -11,6 +11,7 @@
 #include <atomic>
 #include <thread>
 
+#include "tests/code_of.h"
 #include "tests/transport/transport_contract.h"
 #include "transport/shm/pipes.h"
 
@@ -42,16 +43,6 @@ int make_memfd(std::size_t bytes, int seals) {
   EXPECT_EQ(::ftruncate(fd, static_cast<off_t>(bytes)), 0);
   EXPECT_EQ(::fcntl(fd, F_ADD_SEALS, seals), 0);
   return fd;
-}
-
-ErrorCode code_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  ADD_FAILURE() << "no error";
-  return ErrorCode::kBug;
 }
 
 TEST(MemfdSegmentTest, IsOneMemoryWhereverItIsMapped) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <random>
 
+#include "tests/code_of.h"
 #include "tests/processes.h"
 #include "tests/transport/transport_contract.h"
 
@@ -23,16 +24,6 @@ std::string shown(const std::string& address) {
 
 INSTANTIATE_TEST_SUITE_P(Tcp, TransportContract,
                          testing::ValuesIn(on_both_lanes("tcp", tcp_row, shown)), case_name);
-
-ErrorCode code_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  ADD_FAILURE() << "no error";
-  return ErrorCode::kBug;
-}
 
 // ---- addresses ----
 
