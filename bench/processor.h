@@ -1,7 +1,5 @@
 // What a report says about the processor it was measured on.
 #pragma once
-#include <sched.h>
-
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -23,12 +21,6 @@ inline std::string cpuinfo(std::string_view key) {
 inline std::string processor_model() {
   const std::string model = cpuinfo("model name");
   return model.empty() ? "unknown processor" : model;
-}
-
-// CPUs that this process may run on.
-inline int allowed_cpus() {
-  cpu_set_t set;
-  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 }  // namespace treadle

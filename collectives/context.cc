@@ -40,6 +40,7 @@ void ContextState::check_process() const {
 
 std::shared_ptr<Context> Context::create(ContextOptions options) {
   checked(options);
+  check_algorithm_names(options.config);
   Mesh::Options mesh{.rank = options.rank,
                      .ranks = options.ranks,
                      .store = std::move(options.store),

@@ -57,6 +57,28 @@ void check_algorithm_name(Collective collective, std::string_view wanted) {
                                           names_of(algorithms_of(collective))));
 }
 
+std::string_view configured_algorithm(const Config& config, Collective collective) {
+  switch (collective) {
+    case Collective::kAllReduce:
+      return config.allreduce;
+    case Collective::kBroadcast:
+      return config.broadcast;
+    case Collective::kAllGather:
+      return config.allgather;
+    case Collective::kReduceScatter:
+      return config.reduce_scatter;
+    default:
+      return "auto";
+  }
+}
+
+void check_algorithm_names(const Config& config) {
+  for (int i = 0; i < kCollectives; ++i) {
+    const auto collective = static_cast<Collective>(i);
+    check_algorithm_name(collective, configured_algorithm(config, collective));
+  }
+}
+
 const Algorithm& select_algorithm(const SelectionInput& input, std::string_view wanted) {
   const auto table = algorithms_of(input.collective);
   if (wanted != "auto") {

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "collectives/algorithms.h"
+#include "core/config.h"
 
 namespace treadle {
 
@@ -13,11 +14,14 @@ struct SelectionInput {
   PlanInput plan;           // root and host map included
 };
 
-// `wanted` is "auto" or an algorithm's name. Throws std::invalid_argument for a name that is not in
-// the table or does not accept these ranks; the text lists what there is.
 // Throws std::invalid_argument unless `wanted` is "auto" or in the table; for use before ranks and
 // hosts are known.
 void check_algorithm_name(Collective collective, std::string_view wanted);
+
+// What the settings want of a collective; "auto" if they have no word for it.
+std::string_view configured_algorithm(const Config& config, Collective collective);
+// check_algorithm_name for every collective the settings name an algorithm for.
+void check_algorithm_names(const Config& config);
 
 // `wanted` is "auto" or an algorithm's name. Throws std::invalid_argument for a name that is not in
 // the table or does not accept these ranks; the text lists what there is.

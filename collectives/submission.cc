@@ -6,6 +6,7 @@
 #include "collectives/communicator_state.h"
 #include "collectives/selection.h"
 #include "core/error.h"
+#include "core/processor.h"
 
 namespace treadle {
 namespace {
@@ -16,12 +17,6 @@ namespace {
 constexpr int kSpinsWithRoom = 1500;
 constexpr int kSpinsCrowded = 20;
 constexpr int kInlineYields = 20;
-
-int allowed_cpus() {
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return CPU_COUNT(&set);
-}
 
 void cpu_relax() {
 #if defined(__x86_64__)
@@ -38,21 +33,6 @@ std::uint64_t hash_of(std::string_view text) {
 Call call_of(Collective collective) { return static_cast<Call>(collective); }
 static_assert(static_cast<int>(Call::kBarrier) == static_cast<int>(Collective::kBarrier));
 static_assert(static_cast<int>(Call::kAllToAll) == static_cast<int>(Collective::kAllToAll));
-
-std::string_view configured(const Config& config, Collective collective) {
-  switch (collective) {
-    case Collective::kAllReduce:
-      return config.allreduce;
-    case Collective::kBroadcast:
-      return config.broadcast;
-    case Collective::kAllGather:
-      return config.allgather;
-    case Collective::kReduceScatter:
-      return config.reduce_scatter;
-    default:
-      return "auto";
-  }
-}
 
 }  // namespace
 
@@ -99,8 +79,9 @@ const Algorithm& CommunicatorState::algorithm_for(const CollectiveCall& call,
                                       .ranks = size,
                                       .root = std::max(call.root, 0),
                                       .host_of_rank = host_of_rank_}};
-  const std::string_view wanted =
-      opts.algorithm.empty() ? configured(context->config, call.collective) : opts.algorithm;
+  const std::string_view wanted = opts.algorithm.empty()
+                                      ? configured_algorithm(context->config, call.collective)
+                                      : opts.algorithm;
   return select_algorithm(input, wanted);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include "core/error.h"
 #include "transport/mesh_links.h"
@@ -10,6 +11,8 @@ namespace treadle {
 namespace {
 
 constexpr std::size_t kMaxUnclaimedBytes = 8 << 20;
+constexpr milliseconds kGoodbyeLimit{1000};
+constexpr milliseconds kLookAgainAfter{5};
 
 std::uint64_t random_nonce() {
   std::random_device source;
@@ -51,13 +54,20 @@ Mesh::~Mesh() {
                                                    .segment = nullptr});
     }
   });
-  // A goodbye that does not fit into a socket within a second has a reader that is gone.
+  // A goodbye that does not fit into a socket for this long has a reader that is gone.
   std::atomic<bool> flushed{false};
-  const auto by = deadline_after(std::chrono::seconds(1));
-  while (!flushed && Clock::now() < by) {
-    engine_.run_on_loop([&] { flushed = flushed_on_loop(); });
-  }
-  engine_.run_on_loop([this] { close_on_loop(); });
+  std::uint64_t timer = 0;
+  const std::function<void()> look = [&] {
+    flushed = flushed_on_loop();
+    if (flushed) return engine_.notify_waiters_on_loop();
+    timer = engine_.add_timer_on_loop(deadline_after(kLookAgainAfter), look);
+  };
+  engine_.run_on_loop(look);
+  engine_.wait_until([&] { return flushed.load(); }, deadline_after(kGoodbyeLimit));
+  engine_.run_on_loop([&] {
+    if (!flushed) engine_.cancel_timer_on_loop(timer);
+    close_on_loop();
+  });
 }
 
 void Mesh::close_on_loop() {
@@ -243,12 +253,14 @@ void Mesh::tick_on_loop() {
   const auto now = Clock::now();
   // If this process itself was stopped or starved, its peers' silence says nothing about them.
   const bool was_away = now - last_tick_ > config_.heartbeat;
-  last_tick_ = now;
+  const auto last_tick = std::exchange(last_tick_, now);
   drop_strangers_on_loop(now);
   for (int r = 0; r < ranks_; ++r) {
     Peer& peer = peer_at(r);
-    if (peer.heard || was_away) peer.last_heard = now;
-    peer.heard = false;
+    if (std::exchange(peer.data_heard, false)) {
+      peer.last_heard = std::max(peer.last_heard, last_tick);
+    }
+    if (was_away) peer.last_heard = now;
     if (!peer.lost && r != rank_) check_peer_on_loop(r, now);
   }
   engine_.add_timer_on_loop(now + config_.heartbeat / 4, [this, alive = alive_] {

@@ -99,7 +99,11 @@ std::optional<Bytes> IncomingLink::on_header_on_loop(const MessageHeader& header
                   static_cast<int>(header.kind), name_of(lane));
     }
     Mesh::Peer& peer = mesh_.peer_at(rank);
-    peer.heard = true;
+    if (is_data) {
+      peer.data_heard = true;
+    } else {
+      peer.last_heard = Clock::now();
+    }
     if (peer.lost) return std::nullopt;
     if (header.communicator != 0) {
       if (Mesh::Sink* sink = mesh_.sink_of(header.communicator)) {
@@ -193,7 +197,6 @@ void Mesh::in_ready_on_loop(int rank, Lane lane, IncomingLink* link) {
   if (place) bury_on_loop(std::move(place));  // it dialled again after a broken attempt
   place = std::move(*found);
   strangers_.erase(found);
-  peer.heard = true;
   peer.last_heard = Clock::now();
   if (roster_) want_on_loop(rank);  // call back, so that both directions are known to work
 }

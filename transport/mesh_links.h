@@ -68,9 +68,11 @@ struct Mesh::Peer {
 
   std::array<Out, kLanes> out;
   std::array<std::unique_ptr<IncomingLink>, kLanes> in;
-  bool heard = false;  // since the last tick
+  // Of control messages exactly; of data, for which reading the clock would cost too much, the tick
+  // before, so that a loss is never noticed late.
   Deadline last_heard{};
-  bool departed = false;  // said goodbye
+  bool data_heard = false;  // since the last tick
+  bool departed = false;    // said goodbye
   std::optional<Error> lost;
   std::size_t row = 0;  // of the table of transports
 };

@@ -22,7 +22,7 @@ std::uint64_t inode_of(const char* path) {
 
 std::vector<TransportRow> standard_transports() {
   return {
-      {"shm", "shared memory between the processes of one host", true, shm_transport},
+      shm_row(),
       {"tcp", "TCP over IPv4 and IPv6", false, tcp_transport},
   };
 }

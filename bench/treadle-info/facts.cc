@@ -11,6 +11,7 @@
 #include "collectives/algorithms.h"
 #include "collectives/selection.h"
 #include "core/kernels/reduce.h"
+#include "core/processor.h"
 #include "transport/engine.h"
 #include "transport/interfaces.h"
 #include "transport/transport.h"
@@ -112,17 +113,10 @@ std::vector<AlgorithmFact> algorithms() {
   return facts;
 }
 
-void check_algorithms(const Config& config) {
-  check_algorithm_name(Collective::kAllReduce, config.allreduce);
-  check_algorithm_name(Collective::kBroadcast, config.broadcast);
-  check_algorithm_name(Collective::kAllGather, config.allgather);
-  check_algorithm_name(Collective::kReduceScatter, config.reduce_scatter);
-}
-
 }  // namespace
 
 Facts gather_facts(const Config& config) {
-  check_algorithms(config);
+  check_algorithm_names(config);
   return {.version = TREADLE_VERSION,
           .host_id = fmt::format("{:016x}", this_host_id(config)),
           .processor = processor_model(),

@@ -9,6 +9,7 @@
 
 #include "bench/processor.h"
 #include "bench/treadle-perf/operations.h"
+#include "core/processor.h"
 
 namespace treadle {
 namespace {

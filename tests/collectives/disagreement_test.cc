@@ -1,4 +1,5 @@
 // Ranks that call different things, or not at all: an error on all of them that shows both sides.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/world.h"
@@ -190,6 +191,18 @@ TEST(Arguments, AreCheckedAtTheCall) {
                  std::invalid_argument);
     comm.barrier().wait();
   });
+}
+
+TEST(Settings, AnAlgorithmThatDoesNotExistIsRefusedBeforeAnyCall) {
+  Config config;
+  config.allgather = "nonsense";
+  try {
+    World(1, Links::kMemory, config).context(0);
+    FAIL() << "it was accepted";
+  } catch (const std::invalid_argument& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("'nonsense'"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("auto, "));
+  }
 }
 
 TEST(Settings, ThatDifferAreNamed) {

@@ -18,8 +18,6 @@
 namespace treadle {
 namespace {
 
-TransportRow shm_row() { return {"shm", "", true, shm_transport}; }
-
 INSTANTIATE_TEST_SUITE_P(Shm, TransportContract, testing::ValuesIn(on_both_lanes("shm", shm_row)),
                          case_name);
 
@@ -53,6 +51,37 @@ TEST(MemfdSegmentTest, IsOneMemoryWhereverItIsMapped) {
   EXPECT_NE(adopted->bytes().data(), made->bytes().data());
   made->bytes()[4999] = std::byte{9};
   EXPECT_EQ(adopted->bytes()[4999], std::byte{9});
+}
+
+TEST(SegmentTableTest, MapsEverySegmentOnce) {
+  SegmentTable table;
+  const auto made = table.make(5000);
+  EXPECT_EQ(table.adopt(::dup(made->fd())), made);
+  const auto foreign = MemfdSegment::make(5000);
+  const auto adopted = table.adopt(::dup(foreign->fd()));
+  EXPECT_NE(adopted, foreign);
+  EXPECT_EQ(table.adopt(::dup(foreign->fd())), adopted);
+}
+
+// Of what goes over a connection between two ranks that are made from one row.
+TEST(SegmentTableTest, RanksOfOneRowShareOneMapping) {
+  const auto row = shm_row();
+  ContractEndpoint here(row);
+  ContractEndpoint there(row);
+  const auto address = there.address();
+  const auto made = here.transport->make_segment(5000);
+  here.engine.run_on_loop([&] {
+    here.connect_on_loop(address, Lane::kControl)
+        .connection->post_on_loop(
+            {.header = {.kind = MessageKind::kSegment, .communicator = 1, .sequence = 1},
+             .payload = {},
+             .priority = kNormal,
+             .done = nullptr,
+             .segment = made});
+  });
+  ASSERT_TRUE(there.wait(
+      [&] { return there.accepted(0) != nullptr && there.accepted(0)->complete_count() == 1; }));
+  EXPECT_EQ(there.accepted(0)->message(1, 1).segment, made);
 }
 
 TEST(MemfdSegmentTest, CannotShrink) {
@@ -203,7 +232,7 @@ TEST_F(ShmHostileTest, UnaskedDescriptorsCloseTheLane) {
   ContractEnd end(engine);
   std::unique_ptr<Transport> transport;
   engine.run_on_loop([&] {
-    transport = shm_transport({engine, config, Log(LogLevel::kError, 1)});
+    transport = shm_row().make({engine, config, Log(LogLevel::kError, 1)});
     end.connection = transport->connect_on_loop(
         std::string_view(name.data(), static_cast<std::size_t>(std::max<ssize_t>(bytes, 0))), lane,
         true, end);

@@ -65,13 +65,12 @@ TEST(TcpListenerTest, KeepsToTheRangeOfPorts) {
   const auto accept = [](std::unique_ptr<Connection>) -> ConnectionEvents& {
     throw std::logic_error("nobody calls");
   };
+  // Rather than listening with one family of addresses only.
   engine.run_on_loop([&] {
     const auto transport = tcp_transport({engine, config, Log(LogLevel::kError, 0)});
     try {
-      const auto listener = transport->listen_on_loop(accept);
-      // Where IPv4 is taken, IPv6 may still do.
-      EXPECT_EQ(decode_tcp_address(listener->address()).port_v4, 0);
-      EXPECT_EQ(decode_tcp_address(listener->address()).port_v6, taken);
+      transport->listen_on_loop(accept);
+      FAIL() << "it listens on a port that is taken";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kSystem);
       EXPECT_THAT(error.what(), testing::HasSubstr("TREADLE_PORT_RANGE=" + config.port_range));

@@ -73,8 +73,12 @@ void WatchedSocket::unwatch() {
 // ---- control ----
 
 ShmControlPipe::ShmControlPipe(Engine& engine, UnixSocket socket, std::string peer,
+                               std::shared_ptr<SegmentTable> segments,
                                std::shared_ptr<Doorbell> peer_doorbell)
-    : socket_(engine, std::move(socket)), peer_(std::move(peer)), bell_(std::move(peer_doorbell)) {
+    : socket_(engine, std::move(socket)),
+      peer_(std::move(peer)),
+      segments_(std::move(segments)),
+      bell_(std::move(peer_doorbell)) {
   send_preamble(socket_.socket(), bell_ ? ShmPreamble::kAnswer : ShmPreamble::kControl, engine);
 }
 
@@ -144,16 +148,17 @@ void ShmControlPipe::give_segment_on_loop(std::shared_ptr<SharedSegment> segment
 std::shared_ptr<SharedSegment> ShmControlPipe::take_segment_on_loop() {
   const int fd = socket_.socket().take_fd();
   if (fd < 0) throw Error(ErrorCode::kCorrupt, "{} sent a segment without memory", peer_text());
-  return MemfdSegment::adopt(fd);
+  return segments_->adopt(fd);
 }
 
 // ---- data ----
 
-ShmDataPipe::ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer)
+ShmDataPipe::ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer,
+                         std::shared_ptr<MemfdSegment> rings)
     : RingPipe(engine),
       socket_(engine, std::move(socket)),
       peer_(std::move(peer)),
-      rings_(MemfdSegment::make(kRingPairBytes)) {
+      rings_(std::move(rings)) {
   send_preamble(socket_.socket(), ShmPreamble::kData, engine, rings_.get());
 }
 

@@ -48,6 +48,7 @@ class ShmControlPipe final : public Pipe {
  public:
   // `peer_doorbell` is known if this end accepted.
   ShmControlPipe(Engine& engine, UnixSocket socket, std::string peer,
+                 std::shared_ptr<SegmentTable> segments,
                  std::shared_ptr<Doorbell> peer_doorbell = nullptr);
   ~ShmControlPipe() override { *alive_ = false; }
 
@@ -66,6 +67,7 @@ class ShmControlPipe final : public Pipe {
 
   WatchedSocket socket_;
   const std::string peer_;
+  const std::shared_ptr<SegmentTable> segments_;
   std::shared_ptr<Doorbell> bell_;
   Events* events_ = nullptr;
   std::shared_ptr<MemfdSegment> to_give_;
@@ -75,8 +77,9 @@ class ShmControlPipe final : public Pipe {
 // Messages over rings; the socket tells the end.
 class ShmDataPipe final : public RingPipe {
  public:
-  // This end dialled: makes the rings.
-  ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer);
+  // This end dialled, and made the rings.
+  ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer,
+              std::shared_ptr<MemfdSegment> rings);
   // This end accepted.
   ShmDataPipe(Engine& engine, UnixSocket socket, std::string peer,
               std::shared_ptr<MemfdSegment> rings, std::shared_ptr<Doorbell> peer_doorbell);

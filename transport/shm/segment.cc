@@ -21,6 +21,12 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 constexpr std::string_view kAdvice =
     "give the container or control group more memory, or lower TREADLE_WINDOW_BYTES";
 
+std::pair<dev_t, ino_t> identity_of(int fd) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) throw system_error(errno, "looking at a memfd");
+  return {status.st_dev, status.st_ino};
+}
+
 // What the machine could give without swapping; 0 if it does not say.
 std::size_t available_bytes() {
   std::ifstream in("/proc/meminfo");
@@ -84,6 +90,23 @@ void MemfdSegment::map(std::size_t bytes) {
 MemfdSegment::~MemfdSegment() {
   if (!memory_.empty()) ::munmap(memory_.data(), memory_.size());
   ::close(fd_);
+}
+
+std::shared_ptr<MemfdSegment> SegmentTable::make(std::size_t bytes) {
+  auto segment = MemfdSegment::make(bytes);
+  const std::lock_guard lock(mutex_);
+  std::erase_if(mapped_, [](const auto& entry) { return entry.second.expired(); });
+  mapped_[identity_of(segment->fd())] = segment;
+  return segment;
+}
+
+std::shared_ptr<MemfdSegment> SegmentTable::adopt(int fd) {
+  auto adopted = MemfdSegment::adopt(fd);
+  const std::lock_guard lock(mutex_);
+  auto& known = mapped_[identity_of(adopted->fd())];
+  if (auto segment = known.lock()) return segment;
+  known = adopted;
+  return adopted;
 }
 
 }  // namespace treadle

@@ -1,6 +1,11 @@
 // Memory in a memfd, mapped here and in whoever is handed the descriptor.
 #pragma once
+#include <sys/types.h>
+
+#include <map>
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "transport/transport.h"
 
@@ -26,6 +31,18 @@ class MemfdSegment final : public SharedSegment {
 
   int fd_;
   Bytes memory_;
+};
+
+// The segments that are mapped here. Ranks of one process that are given the same table share one
+// mapping of a segment, as ThreadSanitizer needs to see what they do to each other. Any thread.
+class SegmentTable {
+ public:
+  std::shared_ptr<MemfdSegment> make(std::size_t bytes);
+  std::shared_ptr<MemfdSegment> adopt(int fd);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<dev_t, ino_t>, std::weak_ptr<MemfdSegment>> mapped_;
 };
 
 }  // namespace treadle

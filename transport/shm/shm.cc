@@ -26,8 +26,10 @@ std::string random_name() {
 
 class ShmListener final : public Listener {
  public:
-  ShmListener(const TransportEnvironment& env, AcceptHandler on_accept)
+  ShmListener(const TransportEnvironment& env, std::shared_ptr<SegmentTable> segments,
+              AcceptHandler on_accept)
       : env_(env),
+        segments_(std::move(segments)),
         on_accept_(std::move(on_accept)),
         name_(random_name()),
         socket_(UnixSocket::listen(name_)) {
@@ -62,6 +64,7 @@ class ShmListener final : public Listener {
   }
 
   const TransportEnvironment env_;
+  const std::shared_ptr<SegmentTable> segments_;
   const AcceptHandler on_accept_;
   const std::string name_;
   UnixSocket socket_;
@@ -121,7 +124,7 @@ void ShmListener::greet(int fd) {
 std::unique_ptr<Pipe> ShmListener::make_pipe(ShmPreamble kind, UnixSocket socket) {
   auto bell = take_doorbell(socket);
   if (kind == ShmPreamble::kControl) {
-    return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), "caller",
+    return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), "caller", segments_,
                                             std::move(bell));
   }
   const int memory = socket.take_fd();
@@ -129,12 +132,13 @@ std::unique_ptr<Pipe> ShmListener::make_pipe(ShmPreamble kind, UnixSocket socket
     throw Error(ErrorCode::kCorrupt, "a shared-memory call without memory");
   }
   return std::make_unique<ShmDataPipe>(env_.engine, std::move(socket), "caller",
-                                       MemfdSegment::adopt(memory), std::move(bell));
+                                       segments_->adopt(memory), std::move(bell));
 }
 
 class ShmTransport final : public Transport {
  public:
-  explicit ShmTransport(const TransportEnvironment& env) : env_(env) {}
+  ShmTransport(const TransportEnvironment& env, std::shared_ptr<SegmentTable> segments)
+      : env_(env), segments_(std::move(segments)) {}
 
   std::string_view name() const override { return "shm"; }
   std::string unusable_because() const override {
@@ -146,7 +150,7 @@ class ShmTransport final : public Transport {
     return {};
   }
   std::unique_ptr<Listener> listen_on_loop(AcceptHandler on_accept) override {
-    return std::make_unique<ShmListener>(env_, std::move(on_accept));
+    return std::make_unique<ShmListener>(env_, segments_, std::move(on_accept));
   }
   std::unique_ptr<Connection> connect_on_loop(std::string_view address, Lane lane, bool,
                                               ConnectionEvents& events) override {
@@ -154,7 +158,7 @@ class ShmTransport final : public Transport {
                                               env_.config, &events);
   }
   std::shared_ptr<SharedSegment> make_segment(std::size_t bytes) override {
-    return MemfdSegment::make(bytes);
+    return segments_->make(bytes);
   }
 
  private:
@@ -162,21 +166,31 @@ class ShmTransport final : public Transport {
     try {
       UnixSocket socket = UnixSocket::connect(name);
       if (lane == Lane::kControl) {
-        return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), name);
+        return std::make_unique<ShmControlPipe>(env_.engine, std::move(socket), name, segments_);
       }
-      return std::make_unique<ShmDataPipe>(env_.engine, std::move(socket), name);
+      return std::make_unique<ShmDataPipe>(env_.engine, std::move(socket), name,
+                                           segments_->make(kRingPairBytes));
     } catch (const Error& error) {
       return std::make_unique<FailedPipe>(env_.engine, error, "shm " + name);
     }
   }
 
   const TransportEnvironment env_;
+  const std::shared_ptr<SegmentTable> segments_;
 };
 
 }  // namespace
 
-std::unique_ptr<Transport> shm_transport(const TransportEnvironment& environment) {
-  return std::make_unique<ShmTransport>(environment);
+std::unique_ptr<Transport> shm_transport(const TransportEnvironment& environment,
+                                         std::shared_ptr<SegmentTable> segments) {
+  return std::make_unique<ShmTransport>(environment, std::move(segments));
+}
+
+TransportRow shm_row() {
+  return {"shm", "shared memory between the processes of one host", true,
+          [segments = std::make_shared<SegmentTable>()](const TransportEnvironment& env) {
+            return shm_transport(env, segments);
+          }};
 }
 
 }  // namespace treadle

@@ -7,10 +7,15 @@
 #pragma once
 #include <memory>
 
+#include "transport/shm/segment.h"
 #include "transport/transport.h"
 
 namespace treadle {
 
-std::unique_ptr<Transport> shm_transport(const TransportEnvironment& environment);
+std::unique_ptr<Transport> shm_transport(const TransportEnvironment& environment,
+                                         std::shared_ptr<SegmentTable> segments);
+
+// Ranks of one process that are made from the same row share one mapping of each segment.
+TransportRow shm_row();
 
 }  // namespace treadle

@@ -78,11 +78,7 @@ class TcpListener final : public Listener {
     address_.port_v4 = open(false);
     address_.port_v6 = open(true);
     if (fds_.empty()) {
-      throw Error(ErrorCode::kSystem, "tcp: cannot listen{}: {}",
-                  env_.config.port_range.empty()
-                      ? ""
-                      : " on any port of TREADLE_PORT_RANGE=" + env_.config.port_range,
-                  reason_);
+      throw Error(ErrorCode::kSystem, "tcp: cannot listen: {}", reason_);
     }
   }
   ~TcpListener() override {
@@ -99,15 +95,24 @@ class TcpListener final : public Listener {
     const auto range = parse_port_range(env_.config.port_range);
     const auto [low, high] = range.value_or(std::pair(0, 0));
     const NetworkAddress any{.is_v6 = is_v6, .bytes = {}, .prefix_bits = 0};
+    bool taken = false;
     for (int port = low; port <= high; ++port) {
       const int fd = listen_on({any, static_cast<std::uint16_t>(port)});
       if (fd < 0) {
+        taken |= errno == EADDRINUSE;
         reason_ = errno_text(errno);
         continue;
       }
       fds_.push_back(fd);
       env_.engine.add_fd_on_loop(fd, EPOLLIN, [this, fd](std::uint32_t) { accept(fd); });
       return port_of(fd);
+    }
+    // A host without this family is one thing; half a rank's addresses gone is another.
+    if (taken) {
+      throw Error(ErrorCode::kSystem,
+                  "tcp: no port of TREADLE_PORT_RANGE={} is left for IPv{}; every rank of a host "
+                  "needs one, so widen the range",
+                  env_.config.port_range, is_v6 ? 6 : 4);
     }
     return 0;
   }
