@@ -3,6 +3,7 @@
 #include "collectives/communicator.h"
 #include "collectives/communicator_state.h"
 #include "collectives/context_state.h"
+#include "collectives/selection.h"
 
 namespace treadle {
 namespace {

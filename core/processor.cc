@@ -42,7 +42,8 @@ std::optional<int> cpu_quota(std::istream& membership, const std::filesystem::pa
     std::filesystem::path inside = line.substr(second + 1);
     inside = inside.relative_path();
     while (true) {
-      if (const auto quota = quota_of(top / inside)) least = std::min(least.value_or(*quota), *quota);
+      if (const auto quota = quota_of(top / inside))
+        least = std::min(least.value_or(*quota), *quota);
       if (inside.empty()) break;
       inside = inside.parent_path();
     }
