@@ -263,9 +263,10 @@ void CommunicatorState::prepare_run(Pending& pending, const Algorithm& algorithm
   const PlanInput input{
       .rank = rank, .ranks = size, .root = std::max(call.root, 0), .host_of_rank = host_of_rank_};
   const std::uint64_t sequence = pending.operation->sequence;
-  pending.run = std::make_unique<PlanRun>(flow_, algorithm.plan(input), data, sequence,
-                                          pending.operation->description, pending.options.priority,
-                                          [this, sequence] { after_run_on_loop(sequence); });
+  pending.run =
+      std::make_unique<PlanRun>(flow_, context->scratch_on_loop, algorithm.plan(input), data,
+                                sequence, pending.operation->description, pending.options.priority,
+                                [this, sequence] { after_run_on_loop(sequence); });
   pending.run->start();
   offer_early_on_loop(sequence, *pending.run);
 }

@@ -8,6 +8,8 @@
 namespace treadle {
 namespace {
 
+constexpr std::size_t kKeptScratchBytes = 32 << 20;
+
 const ContextOptions& checked(const ContextOptions& options) {
   if (options.ranks < 1 || options.rank < 0 || options.rank >= options.ranks) {
     throw std::invalid_argument(
@@ -27,6 +29,7 @@ ContextState::ContextState(const Config& settings, Mesh::Options options)
       ranks(options.ranks),
       process(::getpid()),
       fold(choose_fold(settings.kernels)),
+      scratch_on_loop(kKeptScratchBytes),
       engine({.slice = settings.heartbeat / 4, .start_thread = true}),
       mesh(engine, config, log, std::move(options)) {}
 

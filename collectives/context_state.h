@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "collectives/scratch.h"
 #include "core/config.h"
 #include "core/kernels/reduce.h"
 #include "core/log.h"
@@ -26,6 +27,7 @@ class ContextState {
   const int ranks;
   const int process;
   const FoldVersion& fold;
+  ScratchPool scratch_on_loop;
   Engine engine;
   Mesh mesh;
 };

@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::size_t kChunkBytes = 512 << 10;  // of one chunk in one lane
 constexpr std::size_t kLanesInFlight = 4;
-constexpr std::size_t kScratchAlignment = 64;
 constexpr std::uint64_t kUnknown = ~std::uint64_t{0};
 constexpr std::size_t kNone = ~std::size_t{0};
 
@@ -27,13 +26,15 @@ std::size_t longest_chunk(std::size_t elems, int chunks) {
 }
 
 std::size_t round_up(std::size_t bytes) {
-  return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+  constexpr auto kAlignment = static_cast<std::size_t>(ScratchBlock::kAlignment);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 }  // namespace
 
-PlanRun::PlanRun(Flow& flow, Plan plan, const PlanData& data, std::uint64_t sequence,
-                 const Description& description, int priority, std::function<void()> moved)
+PlanRun::PlanRun(Flow& flow, ScratchPool& pool, Plan plan, const PlanData& data,
+                 std::uint64_t sequence, const Description& description, int priority,
+                 std::function<void()> moved)
     : flow_(flow),
       plan_(std::move(plan)),
       data_(data),
@@ -44,7 +45,8 @@ PlanRun::PlanRun(Flow& flow, Plan plan, const PlanData& data, std::uint64_t sequ
       priority_(priority),
       moved_(std::move(moved)),
       elem_bytes_(size_of(data.dtype)),
-      lane_elems_(kChunkBytes / elem_bytes_) {
+      lane_elems_(kChunkBytes / elem_bytes_),
+      pool_(pool) {
   std::size_t steps = 0;
   for (const Round& round : plan_.rounds) {
     first_step_.push_back(steps);
@@ -61,14 +63,17 @@ PlanRun::PlanRun(Flow& flow, Plan plan, const PlanData& data, std::uint64_t sequ
   const std::size_t slot_bytes = round_up(std::min(longest, lane_elems_) * elem_bytes_);
   const std::size_t lane_bytes = slot_bytes * static_cast<std::size_t>(plan_.scratch_slots);
   if (lane_bytes > 0) {
-    scratch_.reset(new std::byte[lanes * lane_bytes + kScratchAlignment]);
-    auto* base = scratch_.get();
-    base += kScratchAlignment - reinterpret_cast<std::uintptr_t>(base) % kScratchAlignment;
+    scratch_ = pool_.take(lanes * lane_bytes);
     for (std::size_t i = 0; i < lanes; ++i)
-      free_scratch_.emplace_back(base + i * lane_bytes, lane_bytes);
+      free_scratch_.push_back(scratch_.bytes().subspan(i * lane_bytes, lane_bytes));
   } else {
     free_scratch_.resize(lanes);
   }
+}
+
+PlanRun::~PlanRun() {
+  *alive_ = false;
+  pool_.give_back(std::move(scratch_));
 }
 
 void PlanRun::start() {

@@ -18,6 +18,7 @@
 #include "collectives/description.h"
 #include "collectives/flow.h"
 #include "collectives/plan.h"
+#include "collectives/scratch.h"
 #include "core/bytes.h"
 #include "core/dtype.h"
 #include "core/error.h"
@@ -37,9 +38,9 @@ struct PlanData {
 
 class PlanRun {
  public:
-  PlanRun(Flow& flow, Plan plan, const PlanData& data, std::uint64_t sequence,
+  PlanRun(Flow& flow, ScratchPool& pool, Plan plan, const PlanData& data, std::uint64_t sequence,
           const Description& description, int priority, std::function<void()> moved);
-  ~PlanRun() { *alive_ = false; }
+  ~PlanRun();
   PlanRun(const PlanRun&) = delete;
   PlanRun& operator=(const PlanRun&) = delete;
 
@@ -110,7 +111,8 @@ class PlanRun {
   bool pumping_ = false;
   std::optional<Error> failure_;
   std::vector<std::unique_ptr<Lane>> lanes_;  // in flight
-  std::unique_ptr<std::byte[]> scratch_;
+  ScratchPool& pool_;
+  ScratchBlock scratch_;
   std::vector<Bytes> free_scratch_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
