@@ -12,7 +12,10 @@ namespace treadle {
 namespace {
 
 constexpr std::size_t kChunkBytes = 512 << 10;  // of one chunk in one lane
-constexpr std::size_t kLanesInFlight = 4;
+constexpr std::size_t kMinLanesInFlight = 2;    // one receives while another folds
+constexpr std::size_t kMaxLanesInFlight = 4;
+constexpr std::size_t kScratchInFlight = 4
+                                         << 20;  // more would leave the caches before it is folded
 constexpr std::uint64_t kUnknown = ~std::uint64_t{0};
 constexpr std::size_t kNone = ~std::size_t{0};
 
@@ -59,9 +62,11 @@ PlanRun::PlanRun(Flow& flow, ScratchPool& pool, Plan plan, const PlanData& data,
   lane_count_ = static_cast<std::uint32_t>(
       std::max<std::size_t>(1, (longest + lane_elems_ - 1) / lane_elems_));
 
-  const std::size_t lanes = std::min<std::size_t>(lane_count_, kLanesInFlight);
   const std::size_t slot_bytes = round_up(std::min(longest, lane_elems_) * elem_bytes_);
   const std::size_t lane_bytes = slot_bytes * static_cast<std::size_t>(plan_.scratch_slots);
+  const std::size_t lanes = std::min<std::size_t>(
+      lane_count_, std::clamp(kScratchInFlight / std::max<std::size_t>(lane_bytes, 1),
+                              kMinLanesInFlight, kMaxLanesInFlight));
   if (lane_bytes > 0) {
     scratch_ = pool_.take(lanes * lane_bytes);
     for (std::size_t i = 0; i < lanes; ++i)

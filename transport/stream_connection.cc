@@ -9,6 +9,7 @@ namespace treadle {
 namespace {
 
 constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr std::size_t kAheadOfLongBytes = 1 << 10;
 constexpr std::size_t kReadBudgetBytes = 1 << 20;  // per call, so that no link starves the others
 constexpr std::size_t kMaxPieces = 16;
 
@@ -259,9 +260,11 @@ bool StreamConnection::read_payload() {
     begin_ = end_ = 0;
     std::size_t got = 0;
     if (place_) {
-      // The next header comes along with the end of this payload.
-      const std::array pieces = {piece(place_->data() + got_, left),
-                                 piece(buffer_.data(), buffer_.size())};
+      // The next header comes along with the end of this payload; after a long one, little more
+      // than that, since the payload behind it will have a place of its own.
+      const std::size_t ahead =
+          header_->size_bytes < buffer_.size() ? buffer_.size() : kAheadOfLongBytes;
+      const std::array pieces = {piece(place_->data() + got_, left), piece(buffer_.data(), ahead)};
       got = pipe_->try_read_on_loop(pieces);
       end_ = got > left ? got - left : 0;
       got = std::min(got, left);
