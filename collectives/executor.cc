@@ -11,8 +11,7 @@
 namespace treadle {
 namespace {
 
-constexpr std::size_t kChunkBytes = 512 << 10;  // of one chunk in one lane
-constexpr std::size_t kMinLanesInFlight = 2;    // one receives while another folds
+constexpr std::size_t kMinLanesInFlight = 2;  // one receives while another folds
 constexpr std::size_t kMaxLanesInFlight = 4;
 constexpr std::size_t kScratchInFlight = 4
                                          << 20;  // more would leave the caches before it is folded
@@ -48,7 +47,7 @@ PlanRun::PlanRun(Flow& flow, ScratchPool& pool, Plan plan, const PlanData& data,
       priority_(priority),
       moved_(std::move(moved)),
       elem_bytes_(size_of(data.dtype)),
-      lane_elems_(kChunkBytes / elem_bytes_),
+      lane_elems_(plan_.lane_bytes / elem_bytes_),
       pool_(pool) {
   std::size_t steps = 0;
   for (const Round& round : plan_.rounds) {

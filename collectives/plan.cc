@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 namespace treadle {
 namespace {
@@ -35,6 +36,13 @@ std::string text_of(const Step& step) {
 }
 
 }  // namespace
+
+std::size_t lane_bytes_of_fan_in(int ranks) {
+  constexpr std::size_t kTogether = 2 << 20;
+  constexpr std::size_t kLeast = 64 << 10;
+  const std::size_t most = Plan{}.lane_bytes;
+  return std::clamp(std::bit_floor(kTogether / static_cast<std::size_t>(ranks)), kLeast, most);
+}
 
 bool any_ranks(const PlanInput&) { return true; }
 

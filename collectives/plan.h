@@ -70,12 +70,18 @@ struct Plan {
   int in_chunks = 1;   // the input is cut into this many chunks, as evenly as whole elements allow
   int out_chunks = 1;  // the same for the output
   int scratch_slots = 0;
+  // A large operation runs in lanes, each with this much of every chunk; the same on all ranks.
+  std::size_t lane_bytes = 512 << 10;
   // A message of round r + early_rounds may land in its place while this rank is still in round r.
   // Safe if that place is not in use then: nothing is still to be read from it, or what is read
   // there must have reached its reader before the message could be sent.
   int early_rounds = 0;
   std::vector<Round> rounds = {};
 };
+
+// Plan::lane_bytes where a part of every rank is received before they are folded: together they
+// should still be in the caches then.
+std::size_t lane_bytes_of_fan_in(int ranks);
 
 // What all ranks know when a plan is made.
 struct PlanInput {

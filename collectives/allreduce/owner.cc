@@ -9,7 +9,11 @@ Plan owner_allreduce(const PlanInput& input) {
   // Everything may land early: an input goes to a scratch slot of its own; a finished chunk goes to
   // the output, even where that is the input too, because its owner finished it with this rank's
   // part of it in hand.
-  Plan plan{.in_chunks = ranks, .out_chunks = ranks, .scratch_slots = ranks - 1, .early_rounds = 1};
+  Plan plan{.in_chunks = ranks,
+            .out_chunks = ranks,
+            .scratch_slots = ranks - 1,
+            .lane_bytes = lane_bytes_of_fan_in(ranks),
+            .early_rounds = 1};
   Round exchange;
   Round gather;
   std::vector<Place> operands;

@@ -9,7 +9,11 @@ Plan owner_reduce(const PlanInput& input) {
   const bool is_root = rank == input.root;
   // Only the root has an output; the others finish their chunk in the last scratch slot.
   const Place finished = is_root ? out_chunk(rank) : scratch(ranks - 1);
-  Plan plan{.in_chunks = ranks, .out_chunks = ranks, .scratch_slots = ranks, .early_rounds = 1};
+  Plan plan{.in_chunks = ranks,
+            .out_chunks = ranks,
+            .scratch_slots = ranks,
+            .lane_bytes = lane_bytes_of_fan_in(ranks),
+            .early_rounds = 1};
   Round exchange;
   Round collect;
   std::vector<Place> operands;

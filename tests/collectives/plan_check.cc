@@ -125,6 +125,9 @@ Player::Player(std::span<const Plan> plans, std::span<const Buffers> buffers,
   for (int r = 0; r < ranks; ++r) {
     const auto at = static_cast<std::size_t>(r);
     check_places(plans[at], r, ranks);
+    if (plans[at].lane_bytes != plans[0].lane_bytes)
+      fail("rank {}: lanes of {} bytes, but {} on rank 0", r, plans[at].lane_bytes,
+           plans[0].lane_bytes);
     ranks_.push_back({.plan = plans[at],
                       .memory = RankMemory(plans[at], buffers[at], played_.terms.input_of(r)),
                       .clocks = {Clock(plans.size(), 0)}});

@@ -104,6 +104,11 @@ TEST(PlanCheckTest, NoticesAnotherOrder) {
   EXPECT_THAT(fault_of(kAllReduce, "doubling", swapped), HasSubstr("is added in another order"));
 }
 
+TEST(PlanCheckTest, NoticesOtherLanes) {
+  EXPECT_THAT(fault_of(kAllReduce, "owner", [](auto& p) { p[1].lane_bytes /= 2; }),
+              HasSubstr("rank 1: lanes of"));
+}
+
 TEST(PlanCheckTest, NoticesAWrongSize) {
   EXPECT_THAT(fault_of(Collective::kAllGather, "direct", [](auto& p) { p[1].in_chunks = 2; }),
               HasSubstr("5 elements for out[1], which has 10"));
