@@ -16,19 +16,18 @@ Plan owner_allreduce(const PlanInput& input) {
             .early_rounds = 1};
   Round exchange;
   Round gather;
-  std::vector<Place> operands;
-  int slot = 0;
-  for (int peer = 0; peer < ranks; ++peer) {
-    if (peer == rank) {
-      operands.push_back(in_chunk(rank));
-      continue;
-    }
-    exchange.steps.push_back(send_step(peer, in_chunk(peer)));
-    exchange.steps.push_back(recv_step(peer, scratch(slot)));
-    operands.push_back(scratch(slot++));
-    gather.steps.push_back(send_step(peer, out_chunk(rank)));
-    gather.steps.push_back(recv_step(peer, out_chunk(peer)));
+  // Each rank begins with its right neighbour, so that nobody is flooded by all others at once.
+  for (int distance = 1; distance < ranks; ++distance) {
+    const int to = (rank + distance) % ranks;
+    const int from = (rank - distance + ranks) % ranks;
+    exchange.steps.push_back(send_step(to, in_chunk(to)));
+    exchange.steps.push_back(recv_step(from, scratch(from < rank ? from : from - 1)));
+    gather.steps.push_back(send_step(to, out_chunk(rank)));
+    gather.steps.push_back(recv_step(from, out_chunk(from)));
   }
+  std::vector<Place> operands;
+  for (int r = 0; r < ranks; ++r)
+    operands.push_back(r == rank ? in_chunk(rank) : scratch(r < rank ? r : r - 1));
   exchange.steps.push_back(reduce_step(out_chunk(rank), std::move(operands)));
   plan.rounds = {std::move(exchange), std::move(gather)};
   return plan;

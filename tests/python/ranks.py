@@ -154,3 +154,10 @@ def raises(kind: type[BaseException], function: Callable[..., Any], *arguments: 
     except kind as error:
         return str(error)
     raise AssertionError(f"{getattr(function, '__name__', function)} raised no {kind.__name__}")
+
+
+def check(got: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    """Fails unless both have the same bytes; `what` says in the failure's text what was compared."""
+    assert got.dtype == expected.dtype and got.shape == expected.shape, what
+    same = torch.equal(got.contiguous().view(-1).view(torch.uint8), expected.contiguous().view(-1).view(torch.uint8))
+    assert same, f"{what}: got {got.flatten()[:8]}, expected {expected.flatten()[:8]}"

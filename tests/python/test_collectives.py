@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from ranks import raises
+from ranks import check, raises
 
 SIZES = [(), (0,), (1,), (3, 5), (1021,), (70_001,)]
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -63,12 +63,6 @@ def applies(operator, dtype):
     if operator in ("BAND", "BOR", "BXOR"):
         return not dtype.is_floating_point
     return True
-
-
-def check(got, expected, what):
-    assert got.dtype == expected.dtype and got.shape == expected.shape, what
-    same = torch.equal(got.contiguous().view(-1).view(torch.uint8), expected.contiguous().view(-1).view(torch.uint8))
-    assert same, f"{what}: got {got.flatten()[:8]}, expected {expected.flatten()[:8]}"
 
 
 # ---- all_reduce, reduce, reduce_scatter ----
@@ -313,174 +307,6 @@ def all_to_all():
 
 def test_all_to_all_of_unequal_pieces(world):
     world.run(all_to_all)
-
-
-# ---- messages ----
-
-
-def messages():
-    rank, size = dist.get_rank(), dist.get_world_size()
-    right, left = (rank + 1) % size, (rank - 1) % size
-    for count in 0, 1, 1000, 300_000:
-        got = torch.zeros(count)
-        pending = dist.isend(torch.full((count,), float(rank)), right)
-        dist.recv(got, left)
-        pending.wait()
-        check(got, torch.full((count,), float(left)), f"{count} elements around")
-    sends = [dist.isend(torch.tensor([rank * 100 + tag]), right, tag=tag) for tag in range(8)]
-    got = {tag: torch.zeros(1, dtype=torch.int64) for tag in range(8)}
-    for work in [dist.irecv(got[tag], left, tag=tag) for tag in reversed(range(8))] + sends:
-        work.wait()
-    assert [got[tag].item() for tag in range(8)] == [left * 100 + tag for tag in range(8)]
-
-
-def test_messages(world):
-    world.run(messages)
-
-
-def batched():
-    rank, size = dist.get_rank(), dist.get_world_size()
-    right, left = (rank + 1) % size, (rank - 1) % size
-    got = [torch.zeros(1000), torch.zeros(2)]
-    operations = [
-        dist.P2POp(dist.isend, torch.full((1000,), float(rank)), right, tag=1),
-        dist.P2POp(dist.irecv, got[0], left, tag=1),
-        dist.P2POp(dist.isend, torch.full((2,), -float(rank)), right, tag=2),
-        dist.P2POp(dist.irecv, got[1], left, tag=2),
-    ]
-    for work in dist.batch_isend_irecv(operations):
-        work.wait()
-    check(got[0], torch.full((1000,), float(left)), "batched")
-    check(got[1], torch.full((2,), -float(left)), "batched, second tag")
-
-
-def test_batched_messages(world):
-    world.run(batched)
-
-
-def refused_messages():
-    rank = dist.get_rank()
-    assert "itself" in raises((RuntimeError, ValueError), dist.group.WORLD.send, [torch.ones(1)], rank, 0)
-    assert "not supported" in raises(RuntimeError, dist.recv, torch.ones(1))
-
-
-def test_messages_that_are_refused(pair):
-    pair.run(refused_messages)
-
-
-def objects():
-    rank, size = dist.get_rank(), dist.get_world_size()
-    mine = {"rank": rank, "text": "x" * (rank * 1000), "list": list(range(rank))}
-    everyone = [None] * size
-    dist.all_gather_object(everyone, mine)
-    assert [o["rank"] for o in everyone] == list(range(size)) and len(everyone[1]["text"]) == 1000
-    shared = [mine, rank] if rank == 1 else [None, None]
-    dist.broadcast_object_list(shared, src=1)
-    assert shared[0]["rank"] == 1 and shared[1] == 1
-    gathered = [None] * size if rank == 0 else None
-    dist.gather_object(mine, gathered, dst=0)
-    if rank == 0:
-        assert [o["rank"] for o in gathered] == list(range(size))
-    got = [None]
-    dist.scatter_object_list(got, [f"for {r}" for r in range(size)] if rank == 0 else None, src=0)
-    assert got == [f"for {rank}"]
-
-
-def test_object_collectives(world):
-    world.run(objects)
-
-
-# ---- groups ----
-
-
-def subgroups():
-    rank, size = dist.get_rank(), dist.get_world_size()
-    pair = dist.new_group([size - 1, 0])
-    alone = [dist.new_group([r]) for r in range(size)][rank]
-    tensor = torch.tensor([float(rank + 1)])
-    dist.all_reduce(tensor, group=alone)
-    assert tensor.item() == rank + 1
-    dist.barrier(alone)
-    if rank in (0, size - 1):
-        for _ in range(3):
-            tensor = torch.tensor([float(rank + 1)])
-            dist.all_reduce(tensor, group=pair)
-            assert tensor.item() == 1 + size
-        dist.broadcast(tensor, src=size - 1, group=pair)
-        dist.destroy_process_group(pair)
-    dist.barrier()
-
-
-def test_subgroups(world):
-    world.run(subgroups)
-
-
-def test_groups_can_be_destroyed_and_made_again(worlds):
-    worlds.get(2).run(make_group_again)
-
-
-def make_group_again():
-    store = dist.distributed_c10d._get_default_store()
-    rank, size = dist.get_rank(), dist.get_world_size()
-    for _ in range(3):
-        dist.destroy_process_group()
-        # The same store, so the same keys: what the last group left there must not confuse this one.
-        dist.init_process_group("treadle", store=store, rank=rank, world_size=size)
-        tensor = torch.ones(3)
-        dist.all_reduce(tensor)
-        assert tensor.tolist() == [size] * 3
-
-
-def detail():
-    dist.set_debug_level(dist.DebugLevel.DETAIL)
-    try:
-        group = dist.new_group(backend="treadle")
-        tensor = torch.ones(3)
-        dist.all_reduce(tensor, group=group)
-        assert tensor.tolist() == [float(dist.get_world_size())] * 3
-    finally:
-        dist.set_debug_level(dist.DebugLevel.OFF)
-
-
-def test_debug_level_detail(pair):
-    pair.run(detail)
-
-
-def functional():
-    import torch.distributed._functional_collectives as functions
-
-    rank, size = dist.get_rank(), dist.get_world_size()
-    group = dist.group.WORLD
-    total = functions.all_reduce(torch.tensor([1.0, rank]), "sum", group)
-    assert (total + 0).tolist() == [size, sum(range(size))]
-    gathered = functions.all_gather_tensor(torch.tensor([float(rank)]), 0, group)
-    assert (gathered + 0).tolist() == list(range(size))
-    part = functions.reduce_scatter_tensor(torch.arange(float(size)), "avg", 0, group)
-    assert (part + 0).tolist() == [float(rank)]
-    moved = functions.all_to_all_single(torch.arange(float(size)), None, None, group)
-    assert (moved + 0).tolist() == [float(rank)] * size
-
-
-def test_functional_collectives(world):
-    world.run(functional)
-
-
-def distributed_tensors():
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
-
-    rank, size = dist.get_rank(), dist.get_world_size()
-    mesh = init_device_mesh("cpu", (size,))
-    whole = torch.arange(24.0).reshape(6, 4)
-    sharded = distribute_tensor(whole, mesh, [Shard(0)])
-    check(sharded.full_tensor(), whole, "sharded and gathered")
-    partial = DTensor.from_local(torch.full((2,), float(rank)), mesh, [Partial("avg")])
-    mean = partial.redistribute(placements=[Replicate()]).to_local()
-    check(mean, torch.full((2,), (size - 1) / 2), "partial averages")
-
-
-def test_dtensor(world):
-    world.run(distributed_tensors)
 
 
 # ---- barriers ----
