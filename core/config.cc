@@ -130,7 +130,7 @@ const std::vector<Row>& rows() {
       text("TREADLE_INTERFACE", &Config::interface, false,
            "network interfaces to use: names, addresses or CIDR blocks, comma-separated; a leading "
            "^ "
-           "excludes instead; empty: all but loopback"),
+           "excludes instead; empty: all but loopback and link-local"),
       text("TREADLE_PORT_RANGE", &Config::port_range, false,
            "tcp ports to listen on, LOW-HIGH; empty: any free port"),
       text("TREADLE_HOST", &Config::host, false,
