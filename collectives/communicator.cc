@@ -161,7 +161,7 @@ Work Communicator::reduce(ConstBytes in, Bytes out, DType dtype, ReduceOp op, in
   const auto elems = elems_of(in, dtype, "reduce");
   return state_->submit({.collective = Collective::kReduce,
                          .in = in,
-                         .out = out,
+                         .out = rank() == root ? out : Bytes{},
                          .dtype = dtype,
                          .op = op,
                          .root = root,

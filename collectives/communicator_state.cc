@@ -153,10 +153,16 @@ void CommunicatorState::map_hosts_on_loop() {
   neighbours_ = overlay_neighbours(rank, host_of_rank_);
 }
 
+std::size_t CommunicatorState::window_bytes() const {
+  return std::max(context->config.window_bytes / LocalGroup::kLineBytes,
+                  static_cast<std::uint64_t>(size)) *
+         LocalGroup::kLineBytes;
+}
+
 // Rank 0 makes the segment and passes it to the others; build_local_on_loop goes on where it is.
 void CommunicatorState::open_segment_on_loop() {
   Mesh& mesh = context->mesh;
-  const std::size_t bytes = LocalGroup::segment_bytes(size, context->config.window_bytes);
+  const std::size_t bytes = LocalGroup::segment_bytes(size, window_bytes());
   if (size == 1) {
     segment_ = std::make_shared<OwnSegment>(bytes);
     return;
@@ -180,7 +186,7 @@ void CommunicatorState::open_segment_on_loop() {
 
 void CommunicatorState::build_local_on_loop() {
   if (local_ || !segment_) return;
-  const auto window = context->config.window_bytes;
+  const auto window = window_bytes();
   const std::size_t needed = LocalGroup::segment_bytes(size, window);
   if (segment_->bytes().size() < needed) {
     throw Error(ErrorCode::kCorrupt, "the shared segment has {} bytes, {} are needed",

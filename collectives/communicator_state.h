@@ -37,7 +37,8 @@ struct CollectiveCall {
   DType dtype = DType::kU8;
   ReduceOp op = ReduceOp::kSum;
   int root = -1;
-  std::uint64_t elems = 0;  // as Description::elems
+  std::uint64_t elems = 0;                                  // as Description::elems
+  std::shared_ptr<const std::vector<std::byte>> copy = {};  // `in`, where `out` overlaps it
 };
 
 class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
@@ -133,6 +134,9 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   void control_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void announcement_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void failure_on_loop(int from, ConstBytes payload);
+  // Of one rank in the segment: whole cache lines, and at least one per rank.
+  std::size_t window_bytes() const;
+  void give_up_on_left_on_loop(int gone);
   void goodbye_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void announce_on_loop(Pending& pending);
   void note_called_on_loop(int who, std::uint64_t sequence);

@@ -176,7 +176,8 @@ void CommunicatorState::on_peer_lost_on_loop(int peer, const Error& error) {
   while (poll_on_loop()) {
   }
   const auto& left = left_[static_cast<std::size_t>(lost)];
-  const bool was_orderly = left && (pending_.empty() || pending_.rbegin()->first < *left);
+  const bool was_orderly = left && (pending_.empty() || pending_.rbegin()->first < *left) &&
+                           !point_to_point_.waits_for(lost);
   if (!was_orderly) fail_on_loop(error);
 }
 
@@ -190,10 +191,24 @@ void CommunicatorState::goodbye_on_loop(int from, const MessageHeader& header, C
   if (origin < 0 || origin >= size || left_[static_cast<std::size_t>(origin)]) return;
   left_[static_cast<std::size_t>(origin)] = header.sequence;
   flood_on_loop(header, {payload.begin(), payload.end()}, from);
+  if (point_to_point_.waits_for(origin)) give_up_on_left_on_loop(origin);
   if (pending_.empty() || pending_.rbegin()->first < header.sequence) return;
   Error gone(ErrorCode::kPeerLost, "{} has left the group after {} operations", rank_text(origin),
              header.sequence);
   fail_on_loop(gone.blame(ranks[static_cast<std::size_t>(origin)]));
+}
+
+// Messages that a rank sent before it left may be on their way still.
+void CommunicatorState::give_up_on_left_on_loop(int gone) {
+  context->engine.add_timer_on_loop(
+      deadline_after(context->config.heartbeat), [this, alive = alive_, gone] {
+        if (!*alive || broken_ || !point_to_point_.waits_for(gone)) return;
+        guarded_on_loop([&] {
+          Error error(ErrorCode::kPeerLost, "{} has left the group and takes no part in messages",
+                      rank_text(gone));
+          throw error.blame(ranks[static_cast<std::size_t>(gone)]);
+        });
+      });
 }
 
 void CommunicatorState::abort(std::string_view reason) {

@@ -16,6 +16,18 @@ Error size_error(const Operation& operation, int peer, std::uint64_t sent, std::
 
 }  // namespace
 
+void PointToPoint::add(const std::shared_ptr<Operation>& operation, int peer) {
+  running_.push_back({peer, operation});
+}
+
+bool PointToPoint::erase(const std::shared_ptr<Operation>& operation) {
+  return std::erase_if(running_, [&](const Running& r) { return r.operation == operation; }) > 0;
+}
+
+void PointToPoint::finish(const Posted& recv) {
+  if (erase(recv.operation)) recv.finished(recv.operation);
+}
+
 void PointToPoint::start(const std::shared_ptr<Operation>& operation, const PointToPointCall& call,
                          int priority,
                          std::function<void(const std::shared_ptr<Operation>&)> finished) {
@@ -25,14 +37,13 @@ void PointToPoint::start(const std::shared_ptr<Operation>& operation, const Poin
     const MessageName name{call.peer, number, kPointToPointLane, 0, call.tag};
     return match(name, {operation, call.place, 0, std::move(finished)});
   }
-  sends_.push_back(operation);
   const MessageHeader header{.kind = MessageKind::kPointToPoint,
                              .sequence = number,
                              .fingerprint = operation->description.fingerprint(),
                              .tag = call.tag};
   flow_.send(call.peer, header, call.data, priority, [this, operation, finished] {
     // It may have failed since it was written.
-    if (std::erase(sends_, operation) > 0) finished(operation);
+    if (erase(operation)) finished(operation);
   });
 }
 
@@ -52,7 +63,7 @@ void PointToPoint::match(const MessageName& name, Posted posted) {
     std::memcpy(posted.place.data(), message.payload.data(), message.payload.size());
   }
   flow_.consumed(name.peer, message.header);
-  posted.finished(posted.operation);
+  finish(posted);
 }
 
 std::optional<Bytes> PointToPoint::on_header(int peer, const MessageHeader& header) {
@@ -99,7 +110,7 @@ void PointToPoint::on_payload(int peer, const MessageHeader& header) {
   Posted recv = std::move(posted->second);
   posted_.erase(posted);
   flow_.consumed(peer, header);
-  recv.finished(recv.operation);
+  finish(recv);
 }
 
 void PointToPoint::on_announce(int peer, const MessageHeader& header) {
@@ -114,15 +125,19 @@ void PointToPoint::on_announce(int peer, const MessageHeader& header) {
 }
 
 std::vector<std::shared_ptr<Operation>> PointToPoint::pending() const {
-  auto operations = sends_;
-  for (const auto& [name, posted] : posted_) operations.push_back(posted.operation);
+  std::vector<std::shared_ptr<Operation>> operations;
+  for (const Running& r : running_) operations.push_back(r.operation);
   return operations;
+}
+
+bool PointToPoint::waits_for(int peer) const {
+  return std::ranges::find(running_, peer, &Running::peer) != running_.end();
 }
 
 void PointToPoint::clear() {
   posted_.clear();
   stashed_.clear();
-  sends_.clear();
+  running_.clear();
 }
 
 }  // namespace treadle

@@ -24,7 +24,9 @@ class PointToPoint {
  public:
   explicit PointToPoint(Flow& flow) : flow_(flow) {}
 
-  // `finished` is called when the operation is complete, possibly at once.
+  // From here on the operation is among the pending ones, so that whatever goes wrong ends it.
+  void add(const std::shared_ptr<Operation>& operation, int peer);
+  // Of an operation that was added. `finished` is called when it is complete, possibly at once.
   void start(const std::shared_ptr<Operation>& operation, const PointToPointCall& call,
              int priority, std::function<void(const std::shared_ptr<Operation>&)> finished);
 
@@ -33,6 +35,7 @@ class PointToPoint {
   void on_announce(int peer, const MessageHeader& header);
 
   std::vector<std::shared_ptr<Operation>> pending() const;
+  bool waits_for(int peer) const;
   void clear();
 
  private:
@@ -48,7 +51,14 @@ class PointToPoint {
     bool complete = false;
   };
 
+  struct Running {
+    int peer;
+    std::shared_ptr<Operation> operation;
+  };
+
   void match(const MessageName& name, Posted posted);
+  void finish(const Posted& recv);
+  bool erase(const std::shared_ptr<Operation>& operation);
 
   Flow& flow_;
   std::map<std::pair<int, std::int64_t>, std::uint64_t> next_send_;
@@ -56,7 +66,7 @@ class PointToPoint {
   std::map<MessageName, Posted> posted_;
   std::map<MessageName, Stashed> stashed_;
   std::map<int, std::uint64_t> unmatched_bytes_;
-  std::vector<std::shared_ptr<Operation>> sends_;
+  std::vector<Running> running_;
 };
 
 }  // namespace treadle

@@ -1,6 +1,7 @@
 // Submitting operations: numbering, descriptions, and running small ones in the calling thread.
 #include <sched.h>
 
+#include <functional>
 #include <thread>
 
 #include "collectives/communicator_state.h"
@@ -22,6 +23,35 @@ void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
+}
+
+// Where the input may lie in the output, or the output in the input; null: nowhere.
+const std::byte* place_of_input(const CollectiveCall& call, int rank) {
+  const auto at = static_cast<std::ptrdiff_t>(rank);
+  switch (call.collective) {
+    case Collective::kAllGather:
+    case Collective::kGather:
+      return call.out.data() + at * static_cast<std::ptrdiff_t>(call.in.size());
+    case Collective::kReduceScatter:
+    case Collective::kScatter:
+      return call.out.data() - at * static_cast<std::ptrdiff_t>(call.out.size());
+    case Collective::kAllToAll:
+      return nullptr;
+    default:
+      return call.out.data();
+  }
+}
+
+// An input that overlaps the output in another way would be written before it has been read.
+CollectiveCall with_input_apart(CollectiveCall call, int rank) {
+  const std::less<> before;
+  const bool overlap = !call.in.empty() && !call.out.empty() &&
+                       before(call.in.data(), call.out.data() + call.out.size()) &&
+                       before(call.out.data(), call.in.data() + call.in.size());
+  if (!overlap || call.in.data() == place_of_input(call, rank)) return call;
+  call.copy = std::make_shared<const std::vector<std::byte>>(call.in.begin(), call.in.end());
+  call.in = *call.copy;
+  return call;
 }
 
 std::uint64_t hash_of(std::string_view text) {
@@ -124,7 +154,8 @@ void CommunicatorState::post(std::function<void()> function, bool caller_waits) 
   }
 }
 
-Work CommunicatorState::submit(const CollectiveCall& call, const CallOptions& opts) {
+Work CommunicatorState::submit(const CollectiveCall& given, const CallOptions& opts) {
+  const CollectiveCall call = with_input_apart(given, rank);
   if (!opts.algorithm.empty()) check_algorithm_name(call.collective, opts.algorithm);
   // Whether this operation may run inline is decided by what every rank knows; local_ready_ is set
   // when the whole group is on this host and its segment stands.
@@ -204,8 +235,10 @@ Work CommunicatorState::submit_point_to_point(PointToPointCall call, const CallO
           operation->complete(refusal_of(*operation));
           return context->engine.notify_waiters_on_loop();
         }
+        point_to_point_.add(operation, call.peer);
         engage_on_loop();
         arm_watch_on_loop(operation->deadline);
+        if (left_[static_cast<std::size_t>(call.peer)]) give_up_on_left_on_loop(call.peer);
         point_to_point_.start(operation, call, priority, [this](const auto& finished) {
           pending_count_.fetch_sub(1);
           finished->complete(std::nullopt);

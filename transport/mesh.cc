@@ -192,18 +192,22 @@ void Mesh::deliver(Sink& sink, const Unclaimed& message) {
 }
 
 void Mesh::stash_on_loop(Unclaimed message) {
-  if (Sink* sink = sink_of(message.header.communicator)) return deliver(*sink, message);
+  const std::uint64_t communicator = message.header.communicator;
+  if (Sink* sink = sink_of(communicator)) return deliver(*sink, message);
+  // Ranks leave a group one after the other.
+  if (message.header.kind == MessageKind::kGoodbye && ended_.contains(communicator)) return;
   unclaimed_bytes_ += message.payload.size() + MessageHeader::kEncodedBytes;
   if (unclaimed_bytes_ > kMaxUnclaimedBytes) {
     throw Error(ErrorCode::kCorrupt,
                 "rank {} sent more than {} bytes for communicators that do not exist here",
                 message.peer, kMaxUnclaimedBytes);
   }
-  unclaimed_[message.header.communicator].push_back(std::move(message));
+  unclaimed_[communicator].push_back(std::move(message));
 }
 
 void Mesh::add_sink_on_loop(std::uint64_t communicator, Sink& sink) {
   sinks_[communicator] = &sink;
+  ended_.erase(communicator);
   if (unusable_) return sink.on_unusable_on_loop(*unusable_);
   const auto waiting = unclaimed_.find(communicator);
   if (waiting == unclaimed_.end()) return;
@@ -218,6 +222,7 @@ void Mesh::add_sink_on_loop(std::uint64_t communicator, Sink& sink) {
 void Mesh::remove_sink_on_loop(std::uint64_t communicator) {
   cancel_on_loop(communicator);
   sinks_.erase(communicator);
+  ended_.insert(communicator);
 }
 
 bool Mesh::same_host_on_loop(int peer) const { return roster_ && share_host_on_loop(rank_, peer); }

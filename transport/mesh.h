@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -151,6 +152,7 @@ class Mesh {
   std::vector<std::unique_ptr<IncomingLink>> strangers_;  // accepted, no hello yet; oldest first
   std::vector<std::unique_ptr<ConnectionEvents>> graveyard_;  // may still be on the call stack
   std::map<std::uint64_t, Sink*> sinks_;
+  std::set<std::uint64_t> ended_;  // communicators that have been here
   std::map<std::uint64_t, std::deque<Unclaimed>> unclaimed_;
   std::size_t unclaimed_bytes_ = 0;
   Deadline last_tick_{};

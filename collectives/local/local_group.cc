@@ -29,7 +29,7 @@ constexpr std::size_t kBlockBytes = 256;
 constexpr std::size_t kAnnouncementAt = 16;
 constexpr std::size_t kDescriptionAt = 64;
 constexpr std::uint64_t kSlots = 6;
-constexpr std::size_t kLine = 64;
+constexpr std::size_t kLine = LocalGroup::kLineBytes;
 // Up to this size everybody folds everything: one synchronisation instead of two.
 constexpr std::size_t kSymmetricBytes = 32 << 10;
 
@@ -68,6 +68,8 @@ LocalGroup::LocalGroup(Bytes segment, int index, int ranks, std::size_t window_b
   TREADLE_CHECK(segment.size() >= segment_bytes(ranks, window_bytes),
                 "a segment of {} bytes, {} needed", segment.size(),
                 segment_bytes(ranks, window_bytes));
+  TREADLE_CHECK(window_bytes % kLine == 0 && window_bytes / kLine >= inputs_.size(),
+                "a window of {} bytes for {} ranks", window_bytes, ranks);
   base_ = load(index_, kFinished);
 }
 

@@ -40,6 +40,7 @@ struct LocalCall {
 
 class LocalGroup {
  public:
+  static constexpr std::size_t kLineBytes = 64;
   enum class Progress { kDone, kMoved, kBlocked };
 
   struct Mismatch {
@@ -54,7 +55,8 @@ class LocalGroup {
   // counters.
   static void start_at(Bytes segment, int ranks, std::uint32_t pieces);
 
-  // `segment` is zero when the first rank attaches and at least segment_bytes long. `doorbells[i]`
+  // `segment` is zero when the first rank attaches and at least segment_bytes long; a window is
+  // whole lines of kLineBytes, one per rank or more. `doorbells[i]`
   // wakes peer i (null for this rank).
   LocalGroup(Bytes segment, int index, int ranks, std::size_t window_bytes,
              std::vector<std::shared_ptr<Doorbell>> doorbells);

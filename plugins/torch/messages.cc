@@ -88,8 +88,17 @@ TreadleBackend::WorkPtr TreadleBackend::recvAnysource(Tensors&, int) {
 TreadleBackend::WorkPtr TreadleBackend::all_to_all_pairs(const Call& call, const Tensors& outputs,
                                                          const Tensors& inputs,
                                                          const Tensors& shown, Operands operands) {
+  // What overlaps an output would be received into before it has been sent.
+  Tensors sources = inputs;
+  for (at::Tensor& source : sources) {
+    if (std::ranges::any_of(
+            outputs, [&](const at::Tensor& output) { return share_memory(source, output); })) {
+      source = source.detach().clone();
+    }
+  }
+  operands.tensors.insert(operands.tensors.end(), sources.begin(), sources.end());
   const auto me = static_cast<std::size_t>(rank_);
-  copy_back(outputs[me], inputs[me]);
+  copy_back(outputs[me], sources[me]);
   return run(
       call, shown, std::move(operands),
       [&](Communicator& group, const CallOptions& options, Operations& operations) {
@@ -102,7 +111,7 @@ TreadleBackend::WorkPtr TreadleBackend::all_to_all_pairs(const Call& call, const
         }
         for (int step = 1; step < size_; ++step) {
           const int peer = (rank_ + step) % size_;
-          const auto& part = inputs[static_cast<std::size_t>(peer)];
+          const auto& part = sources[static_cast<std::size_t>(peer)];
           operations.push_back(group.send(bytes_of(part), peer, kAllToAllTag, each));
         }
       });

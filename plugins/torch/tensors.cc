@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 namespace treadle {
@@ -126,6 +127,14 @@ void copy_back(const at::Tensor& to, const at::Tensor& from) {
   if (to.is_same(from)) return;
   const OutsideAutograd guard;
   to.copy_(from.view(to.sizes()));
+}
+
+bool share_memory(const at::Tensor& one, const at::Tensor& other) {
+  const ConstBytes a = bytes_of(one);
+  const ConstBytes b = bytes_of(other);
+  const std::less<> before;
+  return !a.empty() && !b.empty() && before(a.data(), b.data() + b.size()) &&
+         before(b.data(), a.data() + a.size());
 }
 
 bool equally_large(const Tensors& list) {

@@ -50,6 +50,9 @@ at::Tensor dense_output(const at::Tensor& tensor);
 // Copies `from` to `to` unless they are the same tensor. Autograd does not see it.
 void copy_back(const at::Tensor& to, const at::Tensor& from);
 
+// Whether two dense tensors have bytes in common.
+bool share_memory(const at::Tensor& one, const at::Tensor& other);
+
 // One dense tensor over `list`, [tensors, elements]: where they lie one behind the other in memory
 // it is that memory, else undefined. All must be equally large.
 at::Tensor flat_view(const Tensors& list);

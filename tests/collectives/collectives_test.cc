@@ -1,7 +1,9 @@
 // Every collective over every kind of link, compared with a reference that goes element by element.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "collectives/algorithms.h"
@@ -273,6 +275,68 @@ TEST(Subgroups, ShareTheProcessesLinks) {
     });
   }
   for (auto& rank : ranks) rank.join();
+}
+
+TEST(Windows, OfAnySizeHoldWholeElements) {
+  for (const std::uint64_t bytes : {65'537u, 100'001u, 131'000u}) {
+    Config config;
+    config.window_bytes = bytes;
+    const auto ends = World(3, Links::kMemory, config).run([](int, Communicator& comm) {
+      for (const DType dtype : {DType::kF32, DType::kC128})
+        check_all_reduce(comm, dtype, ReduceOp::kSum, 100'003, 0, {});
+    });
+    EXPECT_THAT(ends, testing::Each("")) << bytes;
+  }
+}
+
+// Only the root has a result; what others pass for it, of whatever size, is not looked at.
+TEST(Reduce, LeavesTheOutputOfOthersAlone) {
+  const auto ends = World(3).run([](int rank, Communicator& comm) {
+    const std::vector<float> in(200'000, 1.0F);
+    std::vector<float> out(rank == 0 ? in.size() : 4 * in.size(), 7.0F);
+    comm.reduce(bytes_of(in), writable_bytes_of(out), DType::kF32, ReduceOp::kSum, 0).wait();
+    EXPECT_EQ(out, std::vector<float>(out.size(), rank == 0 ? 3.0F : 7.0F)) << rank;
+  });
+  EXPECT_THAT(ends, testing::Each(""));
+}
+
+// As if the input had been copied first, wherever the two overlap.
+TEST_P(CollectivesTest, InputAndOutputMayOverlap) {
+  run([](int, Communicator& comm) {
+    const auto n = static_cast<std::size_t>(comm.size());
+    const auto mine = static_cast<float>(comm.rank());
+    for (const std::size_t elems : {8u, 5000u, 200'000u}) {
+      const auto part = [&](std::vector<float>& all, std::size_t from, std::size_t count) {
+        return writable_bytes_of(all).subspan(from * sizeof(float), count * sizeof(float));
+      };
+      std::vector<float> all(n * elems);
+      std::iota(all.begin(), all.end(), mine);
+      comm.all_to_all(bytes_of(all), writable_bytes_of(all), DType::kF32).wait();
+      for (std::size_t r = 0; r < n; ++r) {
+        const std::size_t at = r * elems + elems - 1;
+        ASSERT_EQ(all[at], static_cast<float>(static_cast<std::size_t>(comm.rank()) * elems + r +
+                                              elems - 1));
+      }
+      // At another place than this rank's own, and between two.
+      const std::size_t last = (n - 1) * elems;
+      for (const std::size_t at : {std::size_t{0}, std::min(elems / 2, last), last}) {
+        std::ranges::fill(all, -1.0F);
+        std::fill_n(all.begin() + static_cast<std::ptrdiff_t>(at), elems, mine);
+        comm.all_gather(part(all, at, elems), writable_bytes_of(all), DType::kF32).wait();
+        for (std::size_t r = 0; r < n; ++r) {
+          ASSERT_EQ(all[r * elems], static_cast<float>(r)) << "at " << at;
+          ASSERT_EQ(all[(r + 1) * elems - 1], static_cast<float>(r)) << "at " << at;
+        }
+        std::iota(all.begin(), all.end(), mine);
+        comm.reduce_scatter(bytes_of(all), part(all, at, elems), DType::kF32, ReduceOp::kSum)
+            .wait();
+        const auto ranks = static_cast<float>(n);
+        const float offset = ranks * mine * static_cast<float>(elems) + ranks * (ranks - 1) / 2;
+        for (std::size_t i = 0; i < elems; ++i)
+          ASSERT_EQ(all[at + i], offset + ranks * static_cast<float>(i)) << "at " << at;
+      }
+    }
+  });
 }
 
 }  // namespace

@@ -179,6 +179,40 @@ TEST_P(LinksTest, ARankThatHasLeftIsNamed) {
 INSTANTIATE_TEST_SUITE_P(Links, LinksTest,
                          testing::Values(Links::kMemory, Links::kShm, Links::kTcp), links_name);
 
+// The message is there before the receive is posted: one of a later tag has come through the same
+// lane.
+TEST_P(LinksTest, ASizeThatDiffersFromAMessageThatWaitsEndsTheReceive) {
+  const auto ends = World(2, GetParam()).run([](int rank, Communicator& comm) {
+    std::vector<std::byte> ten(10);
+    std::vector<std::byte> eleven(11);
+    if (rank == 0) {
+      comm.send(ten, 1, 1, options()).wait();
+      comm.send(ten, 1, 2, options()).wait();
+      comm.barrier(options()).wait();
+    } else {
+      comm.recv(ten, 0, 2, options()).wait();
+      comm.recv(eleven, 0, 1, options()).wait();
+    }
+  });
+  for (const std::string& end : ends) {
+    EXPECT_THAT(end, testing::HasSubstr("sent 10 bytes"));
+    EXPECT_THAT(end, testing::HasSubstr("expects 11"));
+  }
+}
+
+TEST(Leaving, EndsMessagesThatNeedTheRank) {
+  Config config;
+  config.heartbeat = milliseconds(200);
+  const auto ends = World(2, Links::kMemory, config).run([](int rank, Communicator& comm) {
+    comm.barrier(options()).wait();
+    std::vector<std::byte> one(1);
+    if (rank == 0) comm.recv(one, 1, 0, options()).wait();
+  });
+  EXPECT_THAT(ends[0], testing::HasSubstr("rank 1"));
+  EXPECT_THAT(ends[0], testing::Not(testing::HasSubstr("imed out")));
+  EXPECT_EQ(ends[1], "");
+}
+
 TEST(Arguments, AreCheckedAtTheCall) {
   World(1).run([](int, Communicator& comm) {
     std::vector<std::byte> four(4);

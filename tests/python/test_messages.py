@@ -57,6 +57,22 @@ def test_messages_that_are_refused(pair):
     pair.run(refused_messages)
 
 
+def exchanged_in_place():
+    rank, size = dist.get_rank(), dist.get_world_size()
+    for count in 4, 70_000:
+        parts = [torch.full((count,), 10.0 * rank + k) for k in range(size)]
+        dist.all_to_all(parts, parts)
+        for k, part in enumerate(parts):
+            check(part, torch.full((count,), 10.0 * k + rank), f"list, {count}")
+        whole = torch.cat([torch.full((count,), 10.0 * rank + k) for k in range(size)])
+        dist.all_to_all_single(whole, whole, [count] * size, [count] * size)
+        check(whole, torch.cat([torch.full((count,), 10.0 * k + rank) for k in range(size)]), f"single, {count}")
+
+
+def test_all_to_all_in_place(world):
+    world.run(exchanged_in_place)
+
+
 def objects():
     rank, size = dist.get_rank(), dist.get_world_size()
     mine = {"rank": rank, "text": "x" * (rank * 1000), "list": list(range(rank))}

@@ -75,22 +75,32 @@ class TcpListener final : public Listener {
     }
     if (address_.addresses.size() > kMaxAddresses) address_.addresses.resize(kMaxAddresses);
     address_.loopback = true;
-    address_.port_v4 = open(false);
-    address_.port_v6 = open(true);
+    try {
+      address_.port_v4 = open(false);
+      address_.port_v6 = open(true);
+    } catch (...) {
+      close_all();
+      throw;
+    }
     if (fds_.empty()) {
       throw Error(ErrorCode::kSystem, "tcp: cannot listen: {}", reason_);
     }
   }
   ~TcpListener() override {
-    for (const int fd : fds_) {
-      env_.engine.remove_fd_on_loop(fd);
-      ::close(fd);
-    }
+    close_all();
     *alive_ = false;
   }
   std::string address() const override { return encode(address_); }
 
  private:
+  void close_all() {
+    for (const int fd : fds_) {
+      env_.engine.remove_fd_on_loop(fd);
+      ::close(fd);
+    }
+    fds_.clear();
+  }
+
   std::uint16_t open(bool is_v6) {
     const auto range = parse_port_range(env_.config.port_range);
     const auto [low, high] = range.value_or(std::pair(0, 0));
@@ -99,7 +109,7 @@ class TcpListener final : public Listener {
     for (int port = low; port <= high; ++port) {
       const int fd = listen_on({any, static_cast<std::uint16_t>(port)});
       if (fd < 0) {
-        taken |= errno == EADDRINUSE;
+        taken |= range && errno == EADDRINUSE;
         reason_ = errno_text(errno);
         continue;
       }
