@@ -1,5 +1,5 @@
 // Memory that operations in flight receive into before it is folded, kept from one operation to the
-// next: fresh pages cost a fault and a clearing each. docs/design/003-plans.md.
+// next: fresh pages cost a fault and a clearing each. docs/performance.md.
 #pragma once
 #include <cstddef>
 #include <memory>

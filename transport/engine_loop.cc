@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 
 #include "core/error.h"
 #include "transport/engine.h"
