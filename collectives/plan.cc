@@ -44,6 +44,21 @@ std::size_t lane_bytes_of_fan_in(int ranks) {
   return std::clamp(std::bit_floor(kTogether / static_cast<std::size_t>(ranks)), kLeast, most);
 }
 
+Round exchange_and_fold(int rank, int ranks, Place folded) {
+  const auto slot_of = [rank](int peer) { return scratch(peer < rank ? peer : peer - 1); };
+  Round round;
+  for (int hop = 1; hop < ranks; ++hop) {
+    const int to = (rank + hop) % ranks;
+    const int from = (rank + ranks - hop) % ranks;
+    round.steps.push_back(send_step(to, in_chunk(to)));
+    round.steps.push_back(recv_step(from, slot_of(from)));
+  }
+  std::vector<Place> operands;
+  for (int r = 0; r < ranks; ++r) operands.push_back(r == rank ? in_chunk(rank) : slot_of(r));
+  round.steps.push_back(reduce_step(folded, std::move(operands)));
+  return round;
+}
+
 bool any_ranks(const PlanInput&) { return true; }
 
 bool one_host(const PlanInput& input) {

@@ -83,6 +83,11 @@ struct Plan {
 // should still be in the caches then.
 std::size_t lane_bytes_of_fan_in(int ranks);
 
+// Every rank gets its chunk of everybody's input, into scratch slots 0 to ranks - 2, and folds the
+// inputs in rank order into `folded`. Each begins with its right neighbour, so that nobody is
+// flooded by all others at once.
+Round exchange_and_fold(int rank, int ranks, Place folded);
+
 // What all ranks know when a plan is made.
 struct PlanInput {
   int rank = 0;

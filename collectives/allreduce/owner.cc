@@ -14,22 +14,13 @@ Plan owner_allreduce(const PlanInput& input) {
             .scratch_slots = ranks - 1,
             .lane_bytes = lane_bytes_of_fan_in(ranks),
             .early_rounds = 1};
-  Round exchange;
   Round gather;
-  // Each rank begins with its right neighbour, so that nobody is flooded by all others at once.
-  for (int distance = 1; distance < ranks; ++distance) {
-    const int to = (rank + distance) % ranks;
-    const int from = (rank - distance + ranks) % ranks;
-    exchange.steps.push_back(send_step(to, in_chunk(to)));
-    exchange.steps.push_back(recv_step(from, scratch(from < rank ? from : from - 1)));
-    gather.steps.push_back(send_step(to, out_chunk(rank)));
+  for (int hop = 1; hop < ranks; ++hop) {
+    const int from = (rank + ranks - hop) % ranks;
+    gather.steps.push_back(send_step((rank + hop) % ranks, out_chunk(rank)));
     gather.steps.push_back(recv_step(from, out_chunk(from)));
   }
-  std::vector<Place> operands;
-  for (int r = 0; r < ranks; ++r)
-    operands.push_back(r == rank ? in_chunk(rank) : scratch(r < rank ? r : r - 1));
-  exchange.steps.push_back(reduce_step(out_chunk(rank), std::move(operands)));
-  plan.rounds = {std::move(exchange), std::move(gather)};
+  plan.rounds = {exchange_and_fold(rank, ranks, out_chunk(rank)), std::move(gather)};
   return plan;
 }
 

@@ -14,23 +14,16 @@ Plan owner_reduce(const PlanInput& input) {
             .scratch_slots = ranks,
             .lane_bytes = lane_bytes_of_fan_in(ranks),
             .early_rounds = 1};
-  Round exchange;
   Round collect;
-  std::vector<Place> operands;
-  int slot = 0;
-  for (int peer = 0; peer < ranks; ++peer) {
-    if (peer == rank) {
-      operands.push_back(in_chunk(rank));
-      continue;
+  if (is_root) {
+    for (int hop = 1; hop < ranks; ++hop) {
+      const int from = (rank + ranks - hop) % ranks;
+      collect.steps.push_back(recv_step(from, out_chunk(from)));
     }
-    exchange.steps.push_back(send_step(peer, in_chunk(peer)));
-    exchange.steps.push_back(recv_step(peer, scratch(slot)));
-    operands.push_back(scratch(slot++));
-    if (is_root) collect.steps.push_back(recv_step(peer, out_chunk(peer)));
+  } else {
+    collect.steps.push_back(send_step(input.root, finished));
   }
-  exchange.steps.push_back(reduce_step(finished, std::move(operands)));
-  if (!is_root) collect.steps.push_back(send_step(input.root, finished));
-  plan.rounds = {std::move(exchange), std::move(collect)};
+  plan.rounds = {exchange_and_fold(rank, ranks, finished), std::move(collect)};
   return plan;
 }
 
