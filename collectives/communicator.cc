@@ -220,16 +220,22 @@ Work Communicator::barrier(const CallOptions& options) {
   return state_->submit({.collective = Collective::kBarrier}, options);
 }
 
-Work Communicator::send(ConstBytes data, int to, std::int64_t tag, const CallOptions& options) {
+Work Communicator::send(ConstBytes data, DType dtype, int to, std::int64_t tag,
+                        const CallOptions& options) {
   expect_rank(to, size(), "destination rank");
   if (to == rank()) throw std::invalid_argument("send: a rank cannot send to itself");
-  return state_->submit_send(data, to, tag, options);
+  elems_of(data, dtype, "send");
+  return state_->submit_point_to_point(
+      {.is_send = true, .peer = to, .tag = tag, .data = data, .place = {}}, dtype, options);
 }
 
-Work Communicator::recv(Bytes data, int from, std::int64_t tag, const CallOptions& options) {
+Work Communicator::recv(Bytes data, DType dtype, int from, std::int64_t tag,
+                        const CallOptions& options) {
   expect_rank(from, size(), "source rank");
   if (from == rank()) throw std::invalid_argument("recv: a rank cannot receive from itself");
-  return state_->submit_recv(data, from, tag, options);
+  elems_of(data, dtype, "recv");
+  return state_->submit_point_to_point(
+      {.is_send = false, .peer = from, .tag = tag, .data = {}, .place = data}, dtype, options);
 }
 
 void Communicator::set_timeout(milliseconds timeout) { state_->timeout_ms = timeout.count(); }

@@ -105,17 +105,17 @@ class Communicator {
   // size() blocks each; in and out must not overlap.
   Work all_to_all(ConstBytes in, Bytes out, DType dtype, const CallOptions& = {});
   Work barrier(const CallOptions& = {});
-  // Messages of one (source, tag) match in the order of the calls. Sizes must be equal on both
-  // sides.
-  Work send(ConstBytes data, int to, std::int64_t tag, const CallOptions& = {});
-  Work recv(Bytes data, int from, std::int64_t tag, const CallOptions& = {});
+  // Messages of one (source, tag) match in the order of the calls. Size and dtype must be equal on
+  // both sides.
+  Work send(ConstBytes data, DType dtype, int to, std::int64_t tag, const CallOptions& = {});
+  Work recv(Bytes data, DType dtype, int from, std::int64_t tag, const CallOptions& = {});
 
   void set_timeout(milliseconds timeout);  // of later operations
   milliseconds timeout() const;
   // Fails every pending and later operation here and on all members. Never blocks long; idempotent.
   void abort(std::string_view reason = "abort() was called");
-  // Orderly end: waits for pending operations until their deadlines, then says goodbye. Never
-  // throws.
+  // Orderly end: refuses further calls, waits for pending operations until their deadlines, then
+  // says goodbye. Any thread, also while others call. Never throws.
   void shutdown();
   std::optional<Error> error() const;  // why it is broken
   std::uint64_t operations_submitted() const;

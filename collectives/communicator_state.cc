@@ -108,13 +108,8 @@ void CommunicatorState::start_on_loop(Pending pending) {
   if (history_.size() > 1024) history_.erase(history_.begin());
   arm_watch_on_loop(std::min(entry.operation->deadline, announce_time(*entry.operation)));
   engage_on_loop();
+  expect_nobody_left_on_loop();
   for (int r = 0; r < size; ++r) {
-    const auto& left = left_[static_cast<std::size_t>(r)];
-    if (left && *left <= sequence) {
-      Error gone(ErrorCode::kPeerLost, "{} has left the group after {} operations", rank_text(r),
-                 *left);
-      throw gone.blame(ranks[static_cast<std::size_t>(r)]);
-    }
     const auto& arrival = arrivals_[static_cast<std::size_t>(r)];
     if (arrival && arrival->sequence == sequence) {
       compare_on_loop(r, sequence, arrival->description);
@@ -338,6 +333,7 @@ void CommunicatorState::complete_on_loop(std::uint64_t sequence, std::optional<E
   pending_count_.fetch_sub(1);
   operation->complete(std::move(failure));
   context->engine.notify_waiters_on_loop();
+  if (someone_left_ && !broken_) post([this] { expect_nobody_left_on_loop(); }, false);
 }
 
 // ---- operations in shared memory ----

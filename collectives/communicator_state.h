@@ -48,8 +48,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
 
   // ---- any thread ----
   Work submit(const CollectiveCall& call, const CallOptions& options);
-  Work submit_send(ConstBytes data, int to, std::int64_t tag, const CallOptions& options);
-  Work submit_recv(Bytes data, int from, std::int64_t tag, const CallOptions& options);
+  Work submit_point_to_point(PointToPointCall call, DType dtype, const CallOptions& options);
   void abort(std::string_view reason);
   void shutdown();
   std::optional<Error> error() const;
@@ -85,6 +84,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
     std::unique_ptr<PlanRun> run = {};
     std::vector<std::byte> workspace = {};  // partials in the accumulation type
   };
+  class PendingCall;
   struct Early {
     int peer;
     MessageHeader header;
@@ -96,7 +96,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   };
 
   // submission.cc
-  void check_call(const Operation& call) const;  // throws refusal_of
+  bool refuses() const;  // takes no further calls
   Error refusal_of(const Operation& call) const;
   Description describe(const CollectiveCall& call, const CallOptions& options) const;
   const Algorithm& algorithm_for(const CollectiveCall& call, const CallOptions& options) const;
@@ -106,7 +106,6 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   bool run_inline(const std::shared_ptr<Operation>& operation, const LocalCall& call);
   milliseconds timeout_for(const CallOptions& options) const;
   void post(std::function<void()> function, bool caller_waits);
-  Work submit_point_to_point(PointToPointCall call, const CallOptions& options);
 
   // communicator_state.cc: operations in flight
   void start_on_loop(Pending pending);
@@ -137,6 +136,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   // Of one rank in the segment: whole cache lines, and at least one per rank.
   std::size_t window_bytes() const;
   void give_up_on_left_on_loop(int gone);
+  void expect_nobody_left_on_loop() const;  // throws
   void goodbye_on_loop(int from, const MessageHeader& header, ConstBytes payload);
   void announce_on_loop(Pending& pending);
   void note_called_on_loop(int who, std::uint64_t sequence);
@@ -152,6 +152,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
 
   const std::uint64_t id_;
   std::atomic<bool> broken_{false};
+  std::atomic<bool> closing_{false};   // shutdown() has begun
   std::atomic<bool> reported_{false};  // a failure has been sent to whoever can be told
   mutable std::mutex error_mutex_;
   std::optional<Error> error_;  // guarded by error_mutex_
@@ -181,6 +182,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   std::vector<std::optional<Arrival>> arrivals_;
   std::vector<std::uint64_t> called_;  // by rank: operations it is known to have called
   std::vector<std::optional<std::uint64_t>> left_;  // operations after which a rank said goodbye
+  bool someone_left_ = false;
   std::optional<Deadline> watch_at_;
   std::uint64_t watch_timer_ = 0;
   Flow flow_;

@@ -30,7 +30,9 @@ ContextState::ContextState(const Config& settings, Mesh::Options options)
       process(::getpid()),
       fold(choose_fold(settings.kernels)),
       scratch_on_loop(kKeptScratchBytes),
-      engine({.slice = settings.heartbeat / 4, .start_thread = true}),
+      engine({.slice = settings.heartbeat / 4,
+              .start_thread = true,
+              .on_exception = [this](const Error& error) { mesh.fail_on_loop(error); }}),
       mesh(engine, config, log, std::move(options)) {}
 
 void ContextState::check_process() const {

@@ -176,13 +176,13 @@ void CommunicatorState::on_peer_lost_on_loop(int peer, const Error& error) {
   while (poll_on_loop()) {
   }
   const auto& left = left_[static_cast<std::size_t>(lost)];
-  const bool was_orderly = left && (pending_.empty() || pending_.rbegin()->first < *left) &&
+  const bool was_orderly = left && (pending_.empty() || pending_.begin()->first < *left) &&
                            !point_to_point_.waits_for(lost);
   if (!was_orderly) fail_on_loop(error);
 }
 
 void CommunicatorState::on_unusable_on_loop(const Error& error) {
-  reported_.store(true);  // nobody can be reached
+  if (!context->mesh.ready_on_loop()) reported_.store(true);  // nobody can be reached
   fail_on_loop(error);
 }
 
@@ -191,11 +191,22 @@ void CommunicatorState::goodbye_on_loop(int from, const MessageHeader& header, C
   if (origin < 0 || origin >= size || left_[static_cast<std::size_t>(origin)]) return;
   left_[static_cast<std::size_t>(origin)] = header.sequence;
   flood_on_loop(header, {payload.begin(), payload.end()}, from);
+  someone_left_ = true;
   if (point_to_point_.waits_for(origin)) give_up_on_left_on_loop(origin);
-  if (pending_.empty() || pending_.rbegin()->first < header.sequence) return;
-  Error gone(ErrorCode::kPeerLost, "{} has left the group after {} operations", rank_text(origin),
-             header.sequence);
-  fail_on_loop(gone.blame(ranks[static_cast<std::size_t>(origin)]));
+  expect_nobody_left_on_loop();
+}
+
+// What a rank had called before it left can still end, and does so first.
+void CommunicatorState::expect_nobody_left_on_loop() const {
+  if (!someone_left_ || pending_.empty()) return;
+  const std::uint64_t first = pending_.begin()->first;
+  for (int r = 0; r < size; ++r) {
+    const auto& left = left_[static_cast<std::size_t>(r)];
+    if (!left || *left > first) continue;
+    Error gone(ErrorCode::kPeerLost, "{} has left the group after {} operations", rank_text(r),
+               *left);
+    throw gone.blame(ranks[static_cast<std::size_t>(r)]);
+  }
 }
 
 // Messages that a rank sent before it left may be on their way still.
@@ -223,6 +234,7 @@ void CommunicatorState::shutdown() {
   if (context->process != ::getpid()) return;
   const std::lock_guard lock(close_mutex_);
   if (closed_) return;
+  closing_.store(true);
   context->engine.wait_until([this] { return pending_count_.load() == 0; }, Deadline::max());
   if (broken_) {
     // The addresses may be on their way; then the others need not wait for their deadlines.

@@ -8,10 +8,17 @@
 namespace treadle {
 namespace {
 
-Error size_error(const Operation& operation, int peer, std::uint64_t sent, std::uint64_t expected) {
-  return Error(ErrorCode::kMismatch,
-               "rank {} sent {} bytes and this rank's {} expects {}: sizes must be equal", peer,
-               sent, operation.text(), expected);
+// Both sides of a message must agree in size and dtype.
+void check_sides(const Operation& recv, int peer, const MessageHeader& header) {
+  const Description theirs = description_of(header);
+  const Description& mine = recv.description;
+  const std::uint64_t place_bytes = mine.elems * size_of(mine.dtype);
+  if (theirs.dtype == mine.dtype && header.total_bytes == place_bytes) return;
+  throw Error(ErrorCode::kMismatch,
+              "rank {} sent {} x {} ({} bytes) and this rank's {} expects {} bytes: both sides "
+              "must have the same size and dtype",
+              peer, theirs.elems, name_of(theirs.dtype), header.total_bytes, recv.text(),
+              place_bytes);
 }
 
 }  // namespace
@@ -40,7 +47,8 @@ void PointToPoint::start(const std::shared_ptr<Operation>& operation, const Poin
   const MessageHeader header{.kind = MessageKind::kPointToPoint,
                              .sequence = number,
                              .fingerprint = operation->description.fingerprint(),
-                             .tag = call.tag};
+                             .tag = call.tag,
+                             .description = header_words(operation->description)};
   flow_.send(call.peer, header, call.data, priority, [this, operation, finished] {
     // It may have failed since it was written.
     if (erase(operation)) finished(operation);
@@ -56,9 +64,7 @@ void PointToPoint::match(const MessageName& name, Posted posted) {
   const Stashed message = std::move(stashed->second);
   stashed_.erase(stashed);
   unmatched_bytes_[name.peer] -= message.payload.size();
-  if (message.payload.size() != posted.place.size()) {
-    throw size_error(*posted.operation, name.peer, message.payload.size(), posted.place.size());
-  }
+  check_sides(*posted.operation, name.peer, message.header);
   if (!message.payload.empty()) {
     std::memcpy(posted.place.data(), message.payload.data(), message.payload.size());
   }
@@ -70,9 +76,7 @@ std::optional<Bytes> PointToPoint::on_header(int peer, const MessageHeader& head
   const MessageName name = name_in(peer, header);
   if (const auto posted = posted_.find(name); posted != posted_.end() && !stashed_.contains(name)) {
     Posted& recv = posted->second;
-    if (header.total_bytes != recv.place.size()) {
-      throw size_error(*recv.operation, peer, header.total_bytes, recv.place.size());
-    }
+    check_sides(*recv.operation, peer, header);
     if (recv.got_bytes + header.size_bytes > header.total_bytes) {
       throw Error(ErrorCode::kCorrupt, "rank {} sent more of a message than there is", peer);
     }
@@ -117,10 +121,7 @@ void PointToPoint::on_announce(int peer, const MessageHeader& header) {
   const MessageName name = name_in(peer, header);
   const auto posted = posted_.find(name);
   if (posted == posted_.end()) return;
-  if (header.total_bytes != posted->second.place.size()) {
-    throw size_error(*posted->second.operation, peer, header.total_bytes,
-                     posted->second.place.size());
-  }
+  check_sides(*posted->second.operation, peer, header);
   flow_.matched(name);
 }
 

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/error.h"
+
 namespace treadle {
 namespace {
 
@@ -82,11 +84,13 @@ void check_algorithm_names(const Config& config) {
 const Algorithm& select_algorithm(const SelectionInput& input, std::string_view wanted) {
   const auto table = algorithms_of(input.collective);
   if (wanted != "auto") {
+    check_algorithm_name(input.collective, wanted);
     const Algorithm* row = find(table, wanted);
-    if (row == nullptr || !row->accepts(input.plan)) {
-      throw std::invalid_argument(fmt::format(
-          "{} algorithm '{}' {}; there are {}", name_of(input.collective), wanted,
-          row == nullptr ? "does not exist" : "cannot be used with these ranks", names_of(table)));
+    if (!row->accepts(input.plan)) {
+      throw Error(ErrorCode::kUnsupported,
+                  "{} algorithm '{}' needs all ranks on one host, with shared memory; use auto or "
+                  "another of {}",
+                  name_of(input.collective), wanted, names_of(table));
     }
     return *row;
   }

@@ -66,16 +66,41 @@ static_assert(static_cast<int>(Call::kAllToAll) == static_cast<int>(Collective::
 
 }  // namespace
 
-void CommunicatorState::check_call(const Operation& call) const {
-  context->check_process();
-  if (broken_.load(std::memory_order_acquire)) throw refusal_of(call);
-}
+// A call counts among the pending ones from before it is checked until its end, or until it has
+// been refused. So either shutdown() waits for it, or it sees that shutdown() has begun.
+class CommunicatorState::PendingCall {
+ public:
+  explicit PendingCall(CommunicatorState& state) : state_(&state) {
+    state.context->check_process();
+    state.pending_count_.fetch_add(1);
+  }
+  ~PendingCall() {
+    if (!state_) return;
+    state_->pending_count_.fetch_sub(1);
+    if (!state_->closing_) return;
+    Engine& engine = state_->context->engine;
+    engine.post([&engine] { engine.notify_waiters_on_loop(); });
+  }
+  PendingCall(const PendingCall&) = delete;
+  PendingCall& operator=(const PendingCall&) = delete;
+  void leave_to_loop() { state_ = nullptr; }
+
+ private:
+  CommunicatorState* state_;
+};
+
+bool CommunicatorState::refuses() const { return broken_.load() || closing_.load(); }
 
 Error CommunicatorState::refusal_of(const Operation& call) const {
-  Error failure = *error();
-  failure.add_context(fmt::format("{}: group '{}' is broken, rebuild it before the next call",
+  const auto failure = error();
+  if (!failure) {
+    return Error(ErrorCode::kAborted, "{}: group '{}' is being shut down on this rank", call.text(),
+                 options.name);
+  }
+  Error refusal = *failure;
+  refusal.add_context(fmt::format("{}: group '{}' is broken, rebuild it before the next call",
                                   call.text(), options.name));
-  return failure;
+  return refusal;
 }
 
 milliseconds CommunicatorState::timeout_for(const CallOptions& call) const {
@@ -157,14 +182,17 @@ void CommunicatorState::post(std::function<void()> function, bool caller_waits) 
 Work CommunicatorState::submit(const CollectiveCall& given, const CallOptions& opts) {
   const CollectiveCall call = with_input_apart(given, rank);
   if (!opts.algorithm.empty()) check_algorithm_name(call.collective, opts.algorithm);
-  // Whether this operation may run inline is decided by what every rank knows; local_ready_ is set
-  // when the whole group is on this host and its segment stands.
+  // local_ready_ is set when the whole group is on this host and its segment stands. Ranks may
+  // see that at different operations: inline and pending ones are the same to the others.
   const bool local_stands = local_ready_.load(std::memory_order_acquire);
   const bool is_local = local_stands && algorithm_for(call, opts).name == "local";
+  PendingCall counted(*this);
+  const Description description = describe(call, opts);
+  if (refuses()) {
+    throw refusal_of(Operation(context, description, next_sequence.load(), timeout_for(opts)));
+  }
   const std::uint64_t sequence = next_sequence.fetch_add(1);
-  auto operation =
-      std::make_shared<Operation>(context, describe(call, opts), sequence, timeout_for(opts));
-  check_call(*operation);
+  auto operation = std::make_shared<Operation>(context, description, sequence, timeout_for(opts));
   Pending pending{.operation = operation, .call = call, .options = opts};
   if (is_local) {
     pending.is_local = true;
@@ -174,7 +202,7 @@ Work CommunicatorState::submit(const CollectiveCall& given, const CallOptions& o
       pending.local_begun = true;
     }
   }
-  pending_count_.fetch_add(1);
+  counted.leave_to_loop();
   if (!pending.local_begun) queued_local_.fetch_add(1);
   auto shared = std::make_shared<Pending>(std::move(pending));
   post([this, shared] { start_on_loop(std::move(*shared)); }, opts.blocking);
@@ -217,17 +245,20 @@ bool CommunicatorState::run_inline(const std::shared_ptr<Operation>& operation,
   return true;
 }
 
-Work CommunicatorState::submit_point_to_point(PointToPointCall call, const CallOptions& opts) {
+Work CommunicatorState::submit_point_to_point(PointToPointCall call, DType dtype,
+                                              const CallOptions& opts) {
+  const std::size_t bytes = call.is_send ? call.data.size() : call.place.size();
   const Description what{.call = Call::kPointToPoint,
-                         .dtype = DType::kU8,
+                         .dtype = dtype,
                          .op = ReduceOp::kSum,
                          .root = -1,
-                         .elems = call.is_send ? call.data.size() : call.place.size(),
+                         .elems = bytes / size_of(dtype),
                          .override_hash = 0};
+  PendingCall counted(*this);
   auto operation = std::make_shared<Operation>(context, what, 0, timeout_for(opts),
                                                OtherSide{call.is_send, call.peer});
-  check_call(*operation);
-  pending_count_.fetch_add(1);
+  if (refuses()) throw refusal_of(*operation);
+  counted.leave_to_loop();
   post(
       [this, operation, call, priority = opts.priority] {
         if (broken_) {
@@ -247,18 +278,6 @@ Work CommunicatorState::submit_point_to_point(PointToPointCall call, const CallO
       },
       opts.blocking);
   return Work(operation);
-}
-
-Work CommunicatorState::submit_send(ConstBytes data, int to, std::int64_t tag,
-                                    const CallOptions& opts) {
-  return submit_point_to_point({.is_send = true, .peer = to, .tag = tag, .data = data, .place = {}},
-                               opts);
-}
-
-Work CommunicatorState::submit_recv(Bytes data, int from, std::int64_t tag,
-                                    const CallOptions& opts) {
-  return submit_point_to_point(
-      {.is_send = false, .peer = from, .tag = tag, .data = {}, .place = data}, opts);
 }
 
 }  // namespace treadle

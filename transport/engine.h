@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/error.h"
 
 namespace treadle {
 
@@ -55,6 +56,9 @@ class Engine {
   struct Options {
     milliseconds slice{1000};  // longest sleep
     bool start_thread = true;
+    // Called on the loop with what a posted function, timer, poller or handler has thrown; the loop
+    // goes on. Must not throw. Without it the exception leaves whoever drives.
+    std::function<void(const Error&)> on_exception = {};
   };
 
   explicit Engine(const Options& options);
@@ -102,6 +106,8 @@ class Engine {
 
   void enqueue(std::function<void()> function, bool caller_waits);
   void drive(const std::function<bool()>& done, Deadline by, bool is_engine_thread);
+  template <typename Body>
+  void guarded_on_loop(const Body& body);
   bool run_ready_on_loop(bool look_at_fds);
   bool run_posted_on_loop();
   bool run_timers_on_loop();

@@ -19,10 +19,25 @@ void drain(int eventfd) {
 
 }  // namespace
 
+template <typename Body>
+void Engine::guarded_on_loop(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (!options_.on_exception) throw;
+    options_.on_exception(error);
+  } catch (const std::exception& error) {
+    if (!options_.on_exception) throw;
+    options_.on_exception(Error(ErrorCode::kBug, "{}", error.what()));
+  }
+}
+
 bool Engine::run_ready_on_loop(bool look_at_fds) {
   bool moved = run_posted_on_loop();
   moved |= run_timers_on_loop();
-  for (std::size_t i = 0; i < pollers_.size(); ++i) moved |= pollers_[i]->poll_on_loop();
+  for (std::size_t i = 0; i < pollers_.size(); ++i) {
+    guarded_on_loop([&] { moved |= pollers_[i]->poll_on_loop(); });
+  }
   if (look_at_fds) moved |= poll_fds_on_loop(0);
   return moved;
 }
@@ -36,7 +51,7 @@ bool Engine::run_posted_on_loop() {
     has_posted_.store(false);
   }
   for (auto& function : functions) {
-    function();
+    guarded_on_loop(function);
     function = nullptr;  // what it holds is released before a later function may end its owner
   }
   return !functions.empty();
@@ -49,7 +64,7 @@ bool Engine::run_timers_on_loop() {
   while (!timers_.empty() && timers_.begin()->first <= now) {
     auto function = std::move(timers_.begin()->second.second);
     timers_.erase(timers_.begin());
-    function();
+    guarded_on_loop(function);
     ran = true;
   }
   return ran;
@@ -70,7 +85,7 @@ bool Engine::poll_fds_on_loop(int timeout_ms) {
     const auto entry = fds_.find(fd);
     if (entry == fds_.end()) continue;
     const auto handler = entry->second.handler;
-    (*handler)(events[static_cast<std::size_t>(i)].events);
+    guarded_on_loop([&] { (*handler)(events[static_cast<std::size_t>(i)].events); });
     moved = true;
   }
   return moved;

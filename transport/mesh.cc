@@ -33,7 +33,12 @@ Mesh::Mesh(Engine& engine, const Config& config, Log log, Options options)
   }
   for (int r = 0; r < ranks_; ++r) peers_.push_back(std::make_unique<Peer>());
   engine_.run_on_loop([this] {
-    mine_ = my_info_on_loop();
+    try {
+      mine_ = my_info_on_loop();
+    } catch (...) {
+      close_on_loop();  // listeners end where they began
+      throw;
+    }
     last_tick_ = Clock::now();
     tick_on_loop();
   });
@@ -119,21 +124,23 @@ void Mesh::start_bootstrap() {
     } catch (const Error& error) {
       if (error.code() == ErrorCode::kAborted) return;
       engine_.post([this, alive = alive_, error] {
-        if (!*alive) return;
-        unusable_ = error;
-        for (const auto& [name, sink] : std::map(sinks_)) sink->on_unusable_on_loop(error);
+        if (*alive) fail_on_loop(error);
       });
     }
   });
+}
+
+void Mesh::fail_on_loop(const Error& error) {
+  if (unusable_ || closing_) return;
+  unusable_ = error;
+  for (const auto& [name, sink] : std::map(sinks_)) sink->on_unusable_on_loop(error);
 }
 
 void Mesh::install_on_loop(Roster roster) {
   try {
     check_settings(roster);
   } catch (const Error& error) {
-    unusable_ = error;
-    for (const auto& [name, sink] : std::map(sinks_)) sink->on_unusable_on_loop(error);
-    return;
+    return fail_on_loop(error);
   }
   for (int r = 0; r < ranks_; ++r) {
     const PeerInfo& info = roster.peers[static_cast<std::size_t>(r)];

@@ -47,7 +47,7 @@ class Mesh {
     virtual void on_peer_lost_on_loop(int peer, const Error& error) = 0;
     virtual void on_ready_on_loop() = 0;                       // the roster is here
     virtual void on_linked_on_loop(int peer) = 0;              // a lane to this peer now stands
-    virtual void on_unusable_on_loop(const Error& error) = 0;  // bootstrap failed
+    virtual void on_unusable_on_loop(const Error& error) = 0;  // as Mesh::fail_on_loop
   };
 
   struct Options {
@@ -67,6 +67,10 @@ class Mesh {
 
   void add_sink_on_loop(std::uint64_t communicator, Sink& sink);
   void remove_sink_on_loop(std::uint64_t communicator);
+
+  // Ends every communicator, here and in future: the bootstrap failed, or something on the loop that
+  // belongs to none of them. The first error stays.
+  void fail_on_loop(const Error& error);
 
   bool ready_on_loop() const { return roster_.has_value(); }
   std::uint64_t run_id_on_loop() const { return roster_ ? roster_->run_id : 0; }

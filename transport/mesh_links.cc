@@ -239,8 +239,13 @@ void Mesh::dial_on_loop(int rank, Lane lane) {
   }
   out.link = std::make_unique<OutgoingLink>(*this, rank, lane);
   const bool same_host = info.host_id == mine_.host_id;
-  out.link->connection =
-      transports_[peer.row]->connect_on_loop(address->second, lane, same_host, *out.link);
+  try {
+    out.link->connection =
+        transports_[peer.row]->connect_on_loop(address->second, lane, same_host, *out.link);
+  } catch (const Error& error) {  // an address that means nothing here, or no descriptor left
+    out.link.reset();
+    return lose_on_loop(rank, error);
+  }
   auto hello = hello_for(rank, lane);
   const MessageHeader header{.kind = MessageKind::kHello, .total_bytes = hello.size()};
   post_owned(*out.link->connection, header, std::move(hello));

@@ -14,7 +14,7 @@
 //   u64    consumed_bytes  eager payload of this communicator that the sender has matched so far
 //   u32    lane            index of the plan instance within the operation
 //   u32    step            round of the plan
-//   u8[24] description     of the collective as its sender called it, opaque here; else zero
+//   u8[24] description     of the call as its sender made it, opaque here; else zero
 // clang-format on
 //
 // (communicator, kind, sequence, lane, step, tag) names a message and offset_bytes a segment of it,

@@ -62,8 +62,8 @@ void run_send_recv(const OperationCall& c) {
   const int ranks = c.communicator.size();
   CallOptions options = c.options;
   options.blocking = false;  // two operations at once
-  const Work recv = c.communicator.recv(c.out, (rank + ranks - 1) % ranks, kTag, options);
-  const Work send = c.communicator.send(c.in, (rank + 1) % ranks, kTag, options);
+  const Work recv = c.communicator.recv(c.out, c.dtype, (rank + ranks - 1) % ranks, kTag, options);
+  const Work send = c.communicator.send(c.in, c.dtype, (rank + 1) % ranks, kTag, options);
   recv.wait();
   send.wait();
 }

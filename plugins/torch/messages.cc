@@ -58,7 +58,7 @@ TreadleBackend::WorkPtr TreadleBackend::send(Tensors& tensors, int to, int tag) 
   const Call call{"treadle:send", c10d::OpType::SEND, c10d::kUnsetTimeout, true};
   return run(call, tensors, {.tensors = {memory}, .outputs = {tensor}, .copy_out = {}},
              [&](Communicator& group, const CallOptions& options, Operations& operations) {
-               operations.push_back(group.send(bytes_of(memory), to, tag, options));
+               operations.push_back(group.send(bytes_of(memory), moved_dtype(memory), to, tag, options));
              });
 }
 
@@ -73,7 +73,7 @@ TreadleBackend::WorkPtr TreadleBackend::recv(Tensors& tensors, int from, int tag
               .outputs = {tensor},
               .copy_out = [tensor, memory] { copy_back(tensor, memory); }},
              [&](Communicator& group, const CallOptions& options, Operations& operations) {
-               operations.push_back(group.recv(writable_bytes_of(memory), from, tag, options));
+               operations.push_back(group.recv(writable_bytes_of(memory), moved_dtype(memory), from, tag, options));
              });
 }
 
@@ -107,12 +107,12 @@ TreadleBackend::WorkPtr TreadleBackend::all_to_all_pairs(const Call& call, const
         for (int step = 1; step < size_; ++step) {
           const int peer = (rank_ + size_ - step) % size_;
           const auto& part = outputs[static_cast<std::size_t>(peer)];
-          operations.push_back(group.recv(writable_bytes_of(part), peer, kAllToAllTag, each));
+          operations.push_back(group.recv(writable_bytes_of(part), moved_dtype(part), peer, kAllToAllTag, each));
         }
         for (int step = 1; step < size_; ++step) {
           const int peer = (rank_ + step) % size_;
           const auto& part = sources[static_cast<std::size_t>(peer)];
-          operations.push_back(group.send(bytes_of(part), peer, kAllToAllTag, each));
+          operations.push_back(group.send(bytes_of(part), moved_dtype(part), peer, kAllToAllTag, each));
         }
       });
 }
@@ -213,7 +213,7 @@ void TreadleBackend::lead_monitored_barrier(milliseconds timeout, bool wait_all_
   const auto tokens = std::make_shared<std::vector<std::byte>>(size_);
   Operations arrivals(1);  // rank r's is arrivals[r]
   for (int peer = 1; peer < size_; ++peer) {
-    arrivals.push_back(group.recv(Bytes(*tokens).subspan(static_cast<std::size_t>(peer), 1), peer,
+    arrivals.push_back(group.recv(Bytes(*tokens).subspan(static_cast<std::size_t>(peer), 1), DType::kU8, peer,
                                   kMonitoredBarrierTag, options));
     arrivals.back().on_done([tokens](const Error*) {});
   }
@@ -239,7 +239,7 @@ void TreadleBackend::lead_monitored_barrier(milliseconds timeout, bool wait_all_
   }
   Operations answers;
   for (int peer = 1; peer < size_; ++peer) {
-    answers.push_back(group.send(ConstBytes(&kToken, 1), peer, kMonitoredBarrierTag, options));
+    answers.push_back(group.send(ConstBytes(&kToken, 1), DType::kU8, peer, kMonitoredBarrierTag, options));
   }
   for (const auto& answer : answers) answer.wait();
 }
@@ -250,8 +250,8 @@ void TreadleBackend::follow_monitored_barrier(milliseconds timeout) {
   options.timeout = timeout + kGrace;
   try {
     const auto token = std::make_shared<std::byte>();
-    const auto hello = group.send(ConstBytes(&kToken, 1), 0, kMonitoredBarrierTag, options);
-    const auto answer = group.recv(Bytes(token.get(), 1), 0, kMonitoredBarrierTag, options);
+    const auto hello = group.send(ConstBytes(&kToken, 1), DType::kU8, 0, kMonitoredBarrierTag, options);
+    const auto answer = group.recv(Bytes(token.get(), 1), DType::kU8, 0, kMonitoredBarrierTag, options);
     answer.on_done([token](const Error*) {});
     hello.wait();
     answer.wait();

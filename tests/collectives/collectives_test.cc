@@ -206,15 +206,15 @@ TEST_P(CollectivesTest, SendAndReceiveMatchByTagAndOrder) {
           later(elems);
       const int right = (rank + 1) % ranks_;
       const int left = (rank + ranks_ - 1) % ranks_;
-      const Work a = comm.send(bytes_of(first), right, 1);
-      const Work b = comm.send(bytes_of(second), right, 1);
-      const Work c = comm.send(bytes_of(second), right, 2);
+      const Work a = comm.send(bytes_of(first), DType::kI32, right, 1);
+      const Work b = comm.send(bytes_of(second), DType::kI32, right, 1);
+      const Work c = comm.send(bytes_of(second), DType::kI32, right, 2);
       // The tag that was sent last is received first.
-      comm.recv(writable_bytes_of(later), left, 2).wait();
+      comm.recv(writable_bytes_of(later), DType::kI32, left, 2).wait();
       EXPECT_EQ(later, std::vector<std::int32_t>(elems, left + 100));
-      comm.recv(writable_bytes_of(got), left, 1).wait();
+      comm.recv(writable_bytes_of(got), DType::kI32, left, 1).wait();
       EXPECT_EQ(got, std::vector<std::int32_t>(elems, left));
-      comm.recv(writable_bytes_of(got), left, 1).wait();
+      comm.recv(writable_bytes_of(got), DType::kI32, left, 1).wait();
       EXPECT_EQ(got, std::vector<std::int32_t>(elems, left + 100));
       a.wait();
       b.wait();

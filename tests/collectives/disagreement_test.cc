@@ -155,13 +155,28 @@ TEST_P(LinksTest, AbortEndsEveryRanksOperations) {
 TEST_P(LinksTest, SizesOfSendAndReceiveMustBeEqual) {
   const auto ends = World(2, GetParam()).run([&](int rank, Communicator& comm) {
     std::vector<float> v(rank == 0 ? 10 : 11);
-    if (rank == 0) comm.send(bytes_of(v), 1, 0).wait();
-    if (rank == 1) comm.recv(writable_bytes_of(v), 0, 0).wait();
+    if (rank == 0) comm.send(bytes_of(v), DType::kF32, 1, 0).wait();
+    if (rank == 1) comm.recv(writable_bytes_of(v), DType::kF32, 0, 0).wait();
     comm.barrier().wait();
   });
   for (const auto& end : ends) {
-    EXPECT_NE(end.find("sent 40 bytes"), std::string::npos) << end;
+    EXPECT_NE(end.find("sent 10 x f32 (40 bytes)"), std::string::npos) << end;
     EXPECT_NE(end.find("expects 44"), std::string::npos) << end;
+  }
+}
+
+TEST_P(LinksTest, TypesOfSendAndReceiveMustBeEqual) {
+  for (const std::size_t elems : {10, 1'000'000}) {  // eager, and announced
+    const auto ends = World(2, GetParam()).run([&](int rank, Communicator& comm) {
+      std::vector<float> v(elems);
+      if (rank == 0) comm.send(bytes_of(v), DType::kF32, 1, 0).wait();
+      if (rank == 1) comm.recv(writable_bytes_of(v), DType::kI32, 0, 0).wait();
+      comm.barrier().wait();
+    });
+    for (const auto& end : ends) {
+      EXPECT_THAT(end, testing::HasSubstr(fmt::format("sent {} x f32", elems)));
+      EXPECT_THAT(end, testing::HasSubstr(fmt::format("recv of {} x i32", elems)));
+    }
   }
 }
 
@@ -186,16 +201,16 @@ TEST_P(LinksTest, ASizeThatDiffersFromAMessageThatWaitsEndsTheReceive) {
     std::vector<std::byte> ten(10);
     std::vector<std::byte> eleven(11);
     if (rank == 0) {
-      comm.send(ten, 1, 1, options()).wait();
-      comm.send(ten, 1, 2, options()).wait();
+      comm.send(ten, DType::kU8, 1, 1, options()).wait();
+      comm.send(ten, DType::kU8, 1, 2, options()).wait();
       comm.barrier(options()).wait();
     } else {
-      comm.recv(ten, 0, 2, options()).wait();
-      comm.recv(eleven, 0, 1, options()).wait();
+      comm.recv(ten, DType::kU8, 0, 2, options()).wait();
+      comm.recv(eleven, DType::kU8, 0, 1, options()).wait();
     }
   });
   for (const std::string& end : ends) {
-    EXPECT_THAT(end, testing::HasSubstr("sent 10 bytes"));
+    EXPECT_THAT(end, testing::HasSubstr("sent 10 x u8 (10 bytes)"));
     EXPECT_THAT(end, testing::HasSubstr("expects 11"));
   }
 }
@@ -206,7 +221,7 @@ TEST(Leaving, EndsMessagesThatNeedTheRank) {
   const auto ends = World(2, Links::kMemory, config).run([](int rank, Communicator& comm) {
     comm.barrier(options()).wait();
     std::vector<std::byte> one(1);
-    if (rank == 0) comm.recv(one, 1, 0, options()).wait();
+    if (rank == 0) comm.recv(one, DType::kU8, 1, 0, options()).wait();
   });
   EXPECT_THAT(ends[0], testing::HasSubstr("rank 1"));
   EXPECT_THAT(ends[0], testing::Not(testing::HasSubstr("imed out")));
@@ -220,7 +235,7 @@ TEST(Arguments, AreCheckedAtTheCall) {
     EXPECT_THROW(comm.all_reduce(four, eight, DType::kF32, ReduceOp::kSum), std::invalid_argument);
     EXPECT_THROW(comm.all_reduce(four, four, DType::kF64, ReduceOp::kSum), std::invalid_argument);
     EXPECT_THROW(comm.broadcast(four, DType::kF32, 1), std::invalid_argument);
-    EXPECT_THROW(comm.send(four, 0, 0), std::invalid_argument);
+    EXPECT_THROW(comm.send(four, DType::kU8, 0, 0), std::invalid_argument);
     EXPECT_THROW(comm.all_reduce(four, four, DType::kF32, ReduceOp::kSum, {.algorithm = "none"}),
                  std::invalid_argument);
     comm.barrier().wait();
@@ -236,6 +251,21 @@ TEST(Settings, AnAlgorithmThatDoesNotExistIsRefusedBeforeAnyCall) {
   } catch (const std::invalid_argument& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("'nonsense'"));
     EXPECT_THAT(error.what(), testing::HasSubstr("auto, "));
+  }
+}
+
+// Whether it can be is known when the ranks have met.
+TEST(Settings, AnAlgorithmThatTheseRanksCannotUseIsAnErrorOnAllOfThem) {
+  Config config;
+  config.allreduce = "local";
+  const auto ends = World(2, Links::kTcp, config).run([](int, Communicator& comm) {
+    std::vector<float> v(4);
+    comm.all_reduce(bytes_of(v), writable_bytes_of(v), DType::kF32, ReduceOp::kSum, options())
+        .wait();
+  });
+  for (const std::string& end : ends) {
+    EXPECT_THAT(end, testing::HasSubstr("algorithm 'local' needs all ranks on one host"));
+    EXPECT_THAT(end, testing::HasSubstr("all_reduce #0 of 4 x f32"));
   }
 }
 

@@ -14,8 +14,8 @@ constexpr int kRoundsBefore = 5;  // of a loop, before the victim may be hit
 void exchange_with_neighbours(Communicator& comm, CallBuffers& b, const CallOptions& options) {
   const int right = (comm.rank() + 1) % comm.size();
   const int left = (comm.rank() + comm.size() - 1) % comm.size();
-  const Work sent = comm.send(bytes_of(b.one), right, 5, options);
-  const Work received = comm.recv(writable_bytes_of(b.other), left, 5, options);
+  const Work sent = comm.send(bytes_of(b.one), DType::kF32, right, 5, options);
+  const Work received = comm.recv(writable_bytes_of(b.other), DType::kF32, left, 5, options);
   sent.wait();
   received.wait();
 }

@@ -1,7 +1,10 @@
 // Who drives an operation must not matter: inline or queued, blocking or not, from whichever
 // thread.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 
 #include "tests/world.h"
@@ -115,15 +118,70 @@ TEST_P(ProgressTest, AnExpiredWaitLeavesTheOperationRunning) {
       } catch (const Error& error) {
         EXPECT_EQ(error.code(), ErrorCode::kTimeout);
       }
-      comm.send(bytes_of(go), 1, 7).wait();
+      comm.send(bytes_of(go), DType::kI32, 1, 7).wait();
       work.wait();
     } else {
-      comm.recv(writable_bytes_of(go), 0, 7).wait();
+      comm.recv(writable_bytes_of(go), DType::kI32, 0, 7).wait();
       comm.all_reduce(bytes_of(early), writable_bytes_of(early), DType::kI32, ReduceOp::kSum)
           .wait();
     }
     EXPECT_EQ(early[0], 2);
   }));
+}
+
+// Calls until that fails, `ahead` operations at a time. Returns how many were complete.
+std::uint64_t call_until_refused(Communicator& comm, int ahead, std::string& refusal) {
+  std::vector<std::vector<int>> data(static_cast<std::size_t>(ahead), std::vector<int>(1'000, 1));
+  std::uint64_t complete = 0;
+  try {
+    while (true) {
+      std::vector<Work> works;
+      const auto wait_for_all = [&] {
+        for (const Work& work : works) {
+          work.wait();
+          ++complete;
+        }
+        works.clear();
+      };
+      try {
+        for (auto& v : data) {
+          works.push_back(comm.all_reduce(bytes_of(v), writable_bytes_of(v), DType::kI32,
+                                          ReduceOp::kMax, {.blocking = ahead == 1}));
+        }
+      } catch (const Error&) {
+        wait_for_all();  // what was taken is finished
+        throw;
+      }
+      wait_for_all();
+    }
+  } catch (const Error& error) {
+    refusal = error.what();
+  }
+  return complete;
+}
+
+TEST_P(ProgressTest, ShutdownWhileAnotherThreadCalls) {
+  for (int round = 0; round < 20; ++round) {
+    const int ahead = round % 2 == 0 ? 1 : 3;
+    std::array<std::uint64_t, 2> complete{};
+    const auto ends = World(2, GetParam()).run([&](int rank, Communicator& comm) {
+      std::string refusal;
+      std::thread ender;
+      if (rank == 0) {
+        ender = std::thread([&] {
+          while (comm.operations_submitted() < 20) std::this_thread::yield();
+          comm.shutdown();
+        });
+      }
+      complete[static_cast<std::size_t>(rank)] = call_until_refused(comm, ahead, refusal);
+      if (ender.joinable()) ender.join();
+      throw std::runtime_error(refusal);
+    });
+    EXPECT_THAT(ends[0], testing::HasSubstr("shut down"));
+    EXPECT_THAT(ends[1], testing::HasSubstr(
+                             fmt::format("rank 0 has left the group after {} op", complete[0])));
+    EXPECT_EQ(complete[1], complete[0]);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Links, ProgressTest,

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <memory>
+#include <stdexcept>
+#include <thread>
 
 #include "tests/collectives/process_group.h"
 
@@ -210,6 +212,83 @@ TEST_P(RankLossTest, SurvivorsGoOnInANewGroup) {
 
 INSTANTIATE_TEST_SUITE_P(Processes, RankLossTest, testing::Values(Links::kShm, Links::kTcp),
                          links_name);
+
+// A transport that can listen, and does `instead` where it should connect.
+class NoWayOut final : public Transport {
+ public:
+  NoWayOut(std::unique_ptr<Transport> inner, std::function<void()> instead)
+      : inner_(std::move(inner)), instead_(std::move(instead)) {}
+  std::string_view name() const override { return inner_->name(); }
+  std::string unusable_because() const override { return inner_->unusable_because(); }
+  std::unique_ptr<Listener> listen_on_loop(AcceptHandler on_accept) override {
+    return inner_->listen_on_loop(std::move(on_accept));
+  }
+  std::unique_ptr<Connection> connect_on_loop(std::string_view address, Lane lane, bool same_host,
+                                              ConnectionEvents& events) override {
+    instead_();
+    return inner_->connect_on_loop(address, lane, same_host, events);
+  }
+  std::shared_ptr<SharedSegment> make_segment(std::size_t bytes) override {
+    return inner_->make_segment(bytes);
+  }
+
+ private:
+  std::unique_ptr<Transport> inner_;
+  std::function<void()> instead_;
+};
+
+// Runs a barrier of two ranks of which rank 0 connects in that way; returns how both ended.
+std::vector<std::string> barrier_with(const std::function<void(Engine&)>& instead_of_connecting) {
+  const auto hub = memory_hub();
+  const auto map = memory_store_map();
+  std::vector<std::string> ends(2);
+  std::vector<std::thread> threads;
+  for (const int rank : {0, 1}) {
+    threads.emplace_back([&, rank] {
+      TransportRow row = memory_row(hub);
+      if (rank == 0) {
+        row.make = [&](const TransportEnvironment& environment) {
+          return std::make_unique<NoWayOut>(
+              memory_transport(environment, hub),
+              [&, &engine = environment.engine] { instead_of_connecting(engine); });
+        };
+      }
+      Config config;
+      config.log_level = "error";
+      config.timeout = std::chrono::seconds(20);
+      config.heartbeat = milliseconds(200);
+      const auto context = Context::create({.rank = rank,
+                                            .ranks = 2,
+                                            .store = memory_store(map),
+                                            .config = config,
+                                            .transports = {row}});
+      Communicator group = context->communicator({.name = "all"});
+      try {
+        group.barrier().wait();
+      } catch (const Error& error) {
+        ends[static_cast<std::size_t>(rank)] = error.what();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  return ends;
+}
+
+TEST(UnusableLinks, ATransportThatCannotConnectLosesTheRank) {
+  const auto ends =
+      barrier_with([](Engine&) { throw Error(ErrorCode::kSystem, "no descriptor left"); });
+  EXPECT_THAT(ends[0], HasSubstr("rank 1 is lost: no descriptor left"));
+  EXPECT_THAT(ends[0], HasSubstr("barrier"));
+  EXPECT_THAT(ends[1], HasSubstr("rank 0"));
+}
+
+TEST(UnusableLinks, AnExceptionOnTheLoopEndsTheGroupOnAllRanks) {
+  const auto ends = barrier_with(
+      [](Engine& engine) { engine.post([] { throw std::runtime_error("out of luck"); }); });
+  EXPECT_THAT(ends[0], HasSubstr("out of luck"));
+  EXPECT_THAT(ends[0], HasSubstr("barrier"));
+  EXPECT_THAT(ends[1], HasSubstr("rank 0 reports: out of luck"));
+}
 
 class StoreHostTest : public testing::TestWithParam<Links> {};
 

@@ -6,8 +6,11 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
+#include <stdexcept>
+#include <utility>
 
 #include "core/error.h"
 
@@ -234,6 +237,52 @@ TEST_P(EngineTest, UserCodeRunsInOrderOffTheLoopAndMayWait) {
 INSTANTIATE_TEST_SUITE_P(Engine, EngineTest, testing::Values(true, false), thread_name);
 
 // The engine's thread looks after what nobody waits for.
+// Whatever throws, the loop goes on and its owner is told.
+TEST(EngineExceptions, AreHandedToTheOwner) {
+  class Thrower final : public Engine::Poller {
+   public:
+    bool poll_on_loop() override {
+      if (std::exchange(throws, false)) throw Error(ErrorCode::kSystem, "poller");
+      return false;
+    }
+    void announce_sleep_on_loop(bool) override {}
+    bool throws = true;
+  };
+  std::vector<std::string> told;
+  Engine engine({.slice = kSlice, .start_thread = true, .on_exception = [&](const Error& error) {
+                   told.emplace_back(error.what());
+                 }});
+  std::array<int, 2> pipe{};
+  ASSERT_EQ(::pipe(pipe.data()), 0);
+  Thrower poller;
+  engine.run_on_loop([&] {
+    engine.add_poller_on_loop(poller);
+    engine.add_fd_on_loop(pipe[0], EPOLLIN, [&](std::uint32_t) {
+      engine.remove_fd_on_loop(pipe[0]);
+      throw Error(ErrorCode::kSystem, "handler");
+    });
+    engine.add_timer_on_loop(Clock::now(), [] { throw std::runtime_error("timer"); });
+    engine.post([] { throw Error(ErrorCode::kSystem, "posted"); });
+  });
+  ASSERT_EQ(::write(pipe[1], "x", 1), 1);
+  const auto all_told = [&] {
+    bool all = false;
+    engine.run_on_loop([&] { all = told.size() == 4; });
+    return all;
+  };
+  const auto by = deadline_after(kSoon);
+  while (!all_told() && Clock::now() < by) std::this_thread::yield();
+  engine.run_on_loop([&] { engine.remove_poller_on_loop(poller); });
+  std::ranges::sort(told);
+  ASSERT_EQ(told.size(), 4U);
+  for (const std::size_t i : {0, 1, 2, 3}) {
+    constexpr std::array kWho = {"handler", "poller", "posted", "timer"};
+    EXPECT_NE(told[i].find(kWho.at(i)), std::string::npos) << told[i];
+  }
+  ::close(pipe[0]);
+  ::close(pipe[1]);
+}
+
 class EngineThreadTest : public testing::Test {
  protected:
   void await(std::atomic<bool>& flag) { flag.wait(false); }
