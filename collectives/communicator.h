@@ -80,7 +80,7 @@ struct CommunicatorOptions {
 class Communicator {
  public:
   explicit Communicator(std::shared_ptr<CommunicatorState> state);
-  ~Communicator();  // as shutdown()
+  ~Communicator();  // as shutdown(); not while a call is running
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
 

@@ -4,19 +4,16 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/hash.h"
 
 namespace treadle {
 namespace {
 
 std::uint64_t identity_of(const CommunicatorOptions& options, const std::vector<int>& ranks) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  const auto mix = [&hash](std::uint64_t value) {
-    for (int i = 0; i < 8; ++i) hash = (hash ^ ((value >> (8 * i)) & 0xff)) * 0x100000001b3ULL;
-  };
-  for (const char c : options.name) mix(static_cast<unsigned char>(c));
-  mix(options.generation);
-  for (const int r : ranks) mix(static_cast<std::uint64_t>(r));
-  return hash == 0 ? 1 : hash;  // 0 names the link itself
+  Hash hash;
+  hash.add(options.name).add(options.name.size()).add(options.generation);
+  for (const int r : ranks) hash.add(static_cast<std::uint64_t>(r));
+  return std::max<std::uint64_t>(hash.value(), 1);  // 0 names the link itself
 }
 
 std::vector<int> all_or(std::vector<int> ranks, int world) {

@@ -68,7 +68,7 @@ class CommunicatorState final : public Mesh::Sink, public Engine::Poller {
   void on_peer_lost_on_loop(int peer, const Error& error) override;
   void on_ready_on_loop() override;
   void on_linked_on_loop(int peer) override;
-  void on_unusable_on_loop(const Error& error) override;
+  void on_unusable_on_loop(const Error& error, bool alone) override;
   bool poll_on_loop() override;
   void announce_sleep_on_loop(bool asleep) override;
 

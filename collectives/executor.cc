@@ -12,9 +12,9 @@ namespace treadle {
 namespace {
 
 constexpr std::size_t kMinLanesInFlight = 2;  // one receives while another folds
-constexpr std::size_t kMaxLanesInFlight = 4;
-constexpr std::size_t kScratchInFlight = 4
-                                         << 20;  // more would leave the caches before it is folded
+constexpr std::size_t kMaxLanesInFlight = 3;
+// More would leave the caches before it is folded.
+constexpr std::size_t kScratchInFlight = 4 << 20;
 constexpr std::uint64_t kUnknown = ~std::uint64_t{0};
 constexpr std::size_t kNone = ~std::size_t{0};
 
@@ -22,9 +22,11 @@ std::size_t cut(std::size_t elems, int chunk, int chunks) {
   return elems * static_cast<std::size_t>(chunk) / static_cast<std::size_t>(chunks);
 }
 
+// How many parts of at most `part` make `whole`.
+std::size_t parts(std::size_t whole, std::size_t part) { return (whole + part - 1) / part; }
+
 std::size_t longest_chunk(std::size_t elems, int chunks) {
-  const auto n = static_cast<std::size_t>(chunks);
-  return (elems + n - 1) / n;
+  return parts(elems, static_cast<std::size_t>(chunks));
 }
 
 std::size_t round_up(std::size_t bytes) {
@@ -47,7 +49,11 @@ PlanRun::PlanRun(Flow& flow, ScratchPool& pool, Plan plan, const PlanData& data,
       priority_(priority),
       moved_(std::move(moved)),
       elem_bytes_(size_of(data.dtype)),
+      longest_chunk_(std::max(longest_chunk(data_.in.size() / elem_bytes_, plan_.in_chunks),
+                              longest_chunk(data_.out.size() / elem_bytes_, plan_.out_chunks))),
       lane_elems_(plan_.lane_bytes / elem_bytes_),
+      lane_count_(
+          static_cast<std::uint32_t>(std::max<std::size_t>(1, parts(longest_chunk_, lane_elems_)))),
       pool_(pool) {
   std::size_t steps = 0;
   for (const Round& round : plan_.rounds) {
@@ -55,13 +61,7 @@ PlanRun::PlanRun(Flow& flow, ScratchPool& pool, Plan plan, const PlanData& data,
     steps += round.steps.size();
   }
   first_step_.push_back(steps);
-  const std::size_t longest =
-      std::max(longest_chunk(data_.in.size() / elem_bytes_, plan_.in_chunks),
-               longest_chunk(data_.out.size() / elem_bytes_, plan_.out_chunks));
-  lane_count_ = static_cast<std::uint32_t>(
-      std::max<std::size_t>(1, (longest + lane_elems_ - 1) / lane_elems_));
-
-  const std::size_t slot_bytes = round_up(std::min(longest, lane_elems_) * elem_bytes_);
+  const std::size_t slot_bytes = slot_bytes_of_lane();
   const std::size_t lane_bytes = slot_bytes * static_cast<std::size_t>(plan_.scratch_slots);
   const std::size_t lanes = std::min<std::size_t>(
       lane_count_, std::clamp(kScratchInFlight / std::max<std::size_t>(lane_bytes, 1),
@@ -212,6 +212,7 @@ void PlanRun::advance(Lane& lane) {
   if (lane.round == plan_.rounds.size() && !lane.done) {
     lane.done = true;
     ++lanes_done_;
+    flow_.forget_lane(header_.sequence, lane.index);
     if (!pumping_) {
       free_scratch_.push_back(lane.scratch);
       std::erase_if(lanes_, [&](const auto& other) { return other.get() == &lane; });
@@ -261,17 +262,18 @@ void PlanRun::reduce(Lane& lane, const Step& step) {
 
 // ---- where things lie ----
 
+std::size_t PlanRun::slot_bytes_of_lane() const {
+  return round_up(std::min(longest_chunk_, lane_elems_) * elem_bytes_);
+}
+
 PlanRun::Span PlanRun::span_of(const Place& place, std::uint32_t lane) const {
   const std::size_t from = lane * lane_elems_;
   const auto clip = [&](std::size_t chunk_elems) {
     return chunk_elems <= from ? 0 : std::min(lane_elems_, chunk_elems - from);
   };
   if (place.kind == Place::Kind::kScratch) {
-    const std::size_t longest =
-        std::max(longest_chunk(data_.in.size() / elem_bytes_, plan_.in_chunks),
-                 longest_chunk(data_.out.size() / elem_bytes_, plan_.out_chunks));
-    const std::size_t slot = round_up(std::min(longest, lane_elems_) * elem_bytes_);
-    return {static_cast<std::size_t>(place.index) * slot, clip(longest) * elem_bytes_};
+    return {static_cast<std::size_t>(place.index) * slot_bytes_of_lane(),
+            clip(longest_chunk_) * elem_bytes_};
   }
   const bool is_in = place.kind == Place::Kind::kIn;
   const std::size_t elems = (is_in ? data_.in.size() : data_.out.size()) / elem_bytes_;

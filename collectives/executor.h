@@ -91,6 +91,7 @@ class PlanRun {
     std::size_t offset_bytes = 0;
     std::size_t bytes = 0;
   };
+  std::size_t slot_bytes_of_lane() const;
   Span span_of(const Place& place, std::uint32_t lane) const;
   Lane* lane_of(std::uint32_t index);
   std::size_t find_recv(int peer, std::uint32_t round) const;
@@ -102,10 +103,11 @@ class PlanRun {
   const int priority_;
   const std::function<void()> moved_;  // a lane entered a round or the run ended
   const std::size_t elem_bytes_;
+  const std::size_t longest_chunk_;  // elements
   const std::size_t lane_elems_;
+  const std::uint32_t lane_count_;
   std::vector<std::size_t>
       first_step_;  // of each round, in the flat order of steps; then their number
-  std::uint32_t lane_count_ = 1;
   std::uint32_t lanes_started_ = 0;
   std::uint32_t lanes_done_ = 0;
   bool pumping_ = false;

@@ -63,7 +63,11 @@ void CommunicatorState::fail_on_loop(Error failure) {
   if (polling_) context->engine.remove_poller_on_loop(*this);
   polling_ = false;
 
-  report_failure_on_loop();
+  try {
+    report_failure_on_loop();
+  } catch (const std::exception& error) {
+    context->log(LogLevel::kWarn, "the others cannot be told: {}", error.what());
+  }
   for (auto& operation : point_to_point_.pending()) {
     Error error = failure;
     error.add_context(operation->text());
@@ -181,8 +185,8 @@ void CommunicatorState::on_peer_lost_on_loop(int peer, const Error& error) {
   if (!was_orderly) fail_on_loop(error);
 }
 
-void CommunicatorState::on_unusable_on_loop(const Error& error) {
-  if (!context->mesh.ready_on_loop()) reported_.store(true);  // nobody can be reached
+void CommunicatorState::on_unusable_on_loop(const Error& error, bool alone) {
+  if (alone) reported_.store(true);
   fail_on_loop(error);
 }
 
@@ -196,7 +200,7 @@ void CommunicatorState::goodbye_on_loop(int from, const MessageHeader& header, C
   expect_nobody_left_on_loop();
 }
 
-// What a rank had called before it left can still end, and does so first.
+// What a rank had called before it left can still end: what is pending of that comes first.
 void CommunicatorState::expect_nobody_left_on_loop() const {
   if (!someone_left_ || pending_.empty()) return;
   const std::uint64_t first = pending_.begin()->first;

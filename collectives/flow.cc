@@ -203,6 +203,10 @@ void Flow::forget(std::uint64_t sequence) {
   }
 }
 
+void Flow::forget_lane(std::uint64_t sequence, std::uint32_t lane) {
+  for (PeerState& state : peers_) state.granted_rounds.erase({sequence, lane});
+}
+
 void Flow::clear() {
   for (PeerState& state : peers_) state = PeerState{};
 }

@@ -65,6 +65,7 @@ class Flow {
 
   // The operation is over here: forgets what is kept for its name.
   void forget(std::uint64_t sequence);
+  void forget_lane(std::uint64_t sequence, std::uint32_t lane);
   void clear();  // forgets everything that waits
 
  private:

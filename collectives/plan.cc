@@ -39,9 +39,9 @@ std::string text_of(const Step& step) {
 
 std::size_t lane_bytes_of_fan_in(int ranks) {
   constexpr std::size_t kTogether = 2 << 20;
-  constexpr std::size_t kLeast = 64 << 10;
-  const std::size_t most = Plan{}.lane_bytes;
-  return std::clamp(std::bit_floor(kTogether / static_cast<std::size_t>(ranks)), kLeast, most);
+  constexpr std::size_t kLeast = (64 << 10) - kRoomForHeader;
+  const std::size_t share = std::bit_floor(kTogether / static_cast<std::size_t>(ranks));
+  return std::clamp(share - std::min(share, kRoomForHeader), kLeast, Plan{}.lane_bytes);
 }
 
 Round exchange_and_fold(int rank, int ranks, Place folded) {

@@ -66,12 +66,17 @@ struct Round {
   std::vector<Step> steps;
 };
 
+// A part and its header together make whole packets of 64 KiB, the largest there are: over loopback
+// one small packet more for the header costs as much as a whole one. docs/performance.md.
+inline constexpr std::size_t kRoomForHeader = 1 << 10;
+
 struct Plan {
   int in_chunks = 1;   // the input is cut into this many chunks, as evenly as whole elements allow
   int out_chunks = 1;  // the same for the output
   int scratch_slots = 0;
-  // A large operation runs in lanes, each with this much of every chunk; the same on all ranks.
-  std::size_t lane_bytes = 512 << 10;
+  // A large operation runs in lanes, each with at most this much of every chunk; the same on all
+  // ranks.
+  std::size_t lane_bytes = (256 << 10) - kRoomForHeader;
   // A message of round r + early_rounds may land in its place while this rank is still in round r.
   // Safe if that place is not in use then: nothing is still to be read from it, or what is read
   // there must have reached its reader before the message could be sent.

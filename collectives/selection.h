@@ -23,8 +23,8 @@ std::string_view configured_algorithm(const Config& config, Collective collectiv
 // check_algorithm_name for every collective the settings name an algorithm for.
 void check_algorithm_names(const Config& config);
 
-// `wanted` is "auto" or an algorithm's name. Throws as check_algorithm_name, and kUnsupported for an
-// algorithm that does not accept these ranks; the text lists what there is.
+// `wanted` is "auto" or an algorithm's name. Throws as check_algorithm_name, and kUnsupported for
+// an algorithm that does not accept these ranks; the text lists what there is.
 const Algorithm& select_algorithm(const SelectionInput& input, std::string_view wanted);
 
 }  // namespace treadle

@@ -7,6 +7,7 @@
 #include "collectives/communicator_state.h"
 #include "collectives/selection.h"
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/processor.h"
 
 namespace treadle {
@@ -18,12 +19,6 @@ namespace {
 constexpr int kSpinsWithRoom = 1500;
 constexpr int kSpinsCrowded = 20;
 constexpr int kInlineYields = 20;
-
-void cpu_relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
 
 // Where the input may lie in the output, or the output in the input; null: nowhere.
 const std::byte* place_of_input(const CollectiveCall& call, int rank) {
@@ -54,11 +49,7 @@ CollectiveCall with_input_apart(CollectiveCall call, int rank) {
   return call;
 }
 
-std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return hash;
-}
+std::uint64_t hash_of(std::string_view text) { return Hash().add(text).value(); }
 
 Call call_of(Collective collective) { return static_cast<Call>(collective); }
 static_assert(static_cast<int>(Call::kBarrier) == static_cast<int>(Collective::kBarrier));

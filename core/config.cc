@@ -10,6 +10,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include "core/hash.h"
+
 extern char** environ;
 
 namespace treadle {
@@ -257,14 +259,11 @@ std::vector<Setting> settings_of(const Config& config) {
 }
 
 std::uint64_t agreed_hash(const Config& config) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+  Hash hash;
   for (const Setting& setting : settings_of(config)) {
-    if (!setting.must_agree) continue;
-    for (const char c : setting.name + "=" + setting.value + "\n") {
-      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-    }
+    if (setting.must_agree) hash.add(setting.name).add("=").add(setting.value).add("\n");
   }
-  return hash;
+  return hash.value();
 }
 
 LaunchEnvironment launch_environment_from(Variables variables) {

@@ -29,7 +29,7 @@ struct Config {
   std::chrono::milliseconds timeout{std::chrono::minutes(30)};
   std::chrono::milliseconds heartbeat{4000};
   std::uint64_t eager_bytes = 64 << 10;
-  std::uint64_t segment_bytes = 256 << 10;
+  std::uint64_t segment_bytes = 255 << 10;
   std::uint64_t window_bytes = 384 << 10;  // shared-memory staging per rank and half
 };
 

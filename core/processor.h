@@ -14,4 +14,11 @@ int allowed_cpus();
 // where control groups are mounted. Both versions of control groups.
 std::optional<int> cpu_quota(std::istream& membership, const std::filesystem::path& root);
 
+// Tells the processor that this thread only looks at memory.
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 }  // namespace treadle

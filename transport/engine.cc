@@ -11,6 +11,7 @@
 #include <deque>
 
 #include "core/error.h"
+#include "core/processor.h"
 #include "transport/epoll.h"
 
 namespace treadle {
@@ -28,12 +29,6 @@ namespace {
 
 constexpr int kSpins = 40;   // about a microsecond of looking at memory only
 constexpr int kYields = 20;  // then so many offers of the CPU to others, then sleep
-
-void cpu_relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
 
 int make_eventfd() {
   const int fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

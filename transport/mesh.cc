@@ -124,23 +124,26 @@ void Mesh::start_bootstrap() {
     } catch (const Error& error) {
       if (error.code() == ErrorCode::kAborted) return;
       engine_.post([this, alive = alive_, error] {
-        if (*alive) fail_on_loop(error);
+        if (*alive) fail_on_loop(error, true);
       });
     }
   });
 }
 
-void Mesh::fail_on_loop(const Error& error) {
-  if (unusable_ || closing_) return;
+void Mesh::fail_on_loop(const Error& error, bool alone) {
+  if (closing_) return;
+  log_(LogLevel::kWarn, "{}", error.what());
+  alone_ = alone_ || alone;
+  if (unusable_) return;
   unusable_ = error;
-  for (const auto& [name, sink] : std::map(sinks_)) sink->on_unusable_on_loop(error);
+  for (const auto& [name, sink] : std::map(sinks_)) sink->on_unusable_on_loop(error, alone_);
 }
 
 void Mesh::install_on_loop(Roster roster) {
   try {
     check_settings(roster);
   } catch (const Error& error) {
-    return fail_on_loop(error);
+    return fail_on_loop(error, true);
   }
   for (int r = 0; r < ranks_; ++r) {
     const PeerInfo& info = roster.peers[static_cast<std::size_t>(r)];
@@ -215,7 +218,7 @@ void Mesh::stash_on_loop(Unclaimed message) {
 void Mesh::add_sink_on_loop(std::uint64_t communicator, Sink& sink) {
   sinks_[communicator] = &sink;
   ended_.erase(communicator);
-  if (unusable_) return sink.on_unusable_on_loop(*unusable_);
+  if (unusable_) return sink.on_unusable_on_loop(*unusable_, alone_);
   const auto waiting = unclaimed_.find(communicator);
   if (waiting == unclaimed_.end()) return;
   const auto messages = std::move(waiting->second);
@@ -263,6 +266,9 @@ void Mesh::post_alive(std::function<void()> function) {
 
 void Mesh::tick_on_loop() {
   const auto now = Clock::now();
+  engine_.add_timer_on_loop(now + config_.heartbeat / 4, [this, alive = alive_] {
+    if (*alive) tick_on_loop();
+  });
   // If this process itself was stopped or starved, its peers' silence says nothing about them.
   const bool was_away = now - last_tick_ > config_.heartbeat;
   const auto last_tick = std::exchange(last_tick_, now);
@@ -275,9 +281,6 @@ void Mesh::tick_on_loop() {
     if (was_away) peer.last_heard = now;
     if (!peer.lost && r != rank_) check_peer_on_loop(r, now);
   }
-  engine_.add_timer_on_loop(now + config_.heartbeat / 4, [this, alive = alive_] {
-    if (*alive) tick_on_loop();
-  });
 }
 
 void Mesh::check_peer_on_loop(int rank, Deadline now) {

@@ -45,9 +45,10 @@ class Mesh {
     virtual void on_payload_on_loop(int peer, const MessageHeader& header,
                                     std::shared_ptr<SharedSegment> segment) = 0;
     virtual void on_peer_lost_on_loop(int peer, const Error& error) = 0;
-    virtual void on_ready_on_loop() = 0;                       // the roster is here
-    virtual void on_linked_on_loop(int peer) = 0;              // a lane to this peer now stands
-    virtual void on_unusable_on_loop(const Error& error) = 0;  // as Mesh::fail_on_loop
+    virtual void on_ready_on_loop() = 0;           // the roster is here
+    virtual void on_linked_on_loop(int peer) = 0;  // a lane to this peer now stands
+    // Mesh::fail_on_loop was called. `alone`: the others' addresses will never be known.
+    virtual void on_unusable_on_loop(const Error& error, bool alone) = 0;
   };
 
   struct Options {
@@ -68,9 +69,9 @@ class Mesh {
   void add_sink_on_loop(std::uint64_t communicator, Sink& sink);
   void remove_sink_on_loop(std::uint64_t communicator);
 
-  // Ends every communicator, here and in future: the bootstrap failed, or something on the loop that
-  // belongs to none of them. The first error stays.
-  void fail_on_loop(const Error& error);
+  // Ends every communicator, here and in future, because of what belongs to none of them. The
+  // first error stays.
+  void fail_on_loop(const Error& error) { fail_on_loop(error, false); }
 
   bool ready_on_loop() const { return roster_.has_value(); }
   std::uint64_t run_id_on_loop() const { return roster_ ? roster_->run_id : 0; }
@@ -109,6 +110,7 @@ class Mesh {
   };
 
   // mesh.cc: roster, dispatch, liveness.
+  void fail_on_loop(const Error& error, bool alone);
   Peer& peer_at(int peer) const;
   void start_bootstrap();
   void install_on_loop(Roster roster);
@@ -152,6 +154,7 @@ class Mesh {
 
   std::optional<Roster> roster_;
   std::optional<Error> unusable_;
+  bool alone_ = false;  // there will be no roster
   std::vector<std::unique_ptr<Peer>> peers_;
   std::vector<std::unique_ptr<IncomingLink>> strangers_;  // accepted, no hello yet; oldest first
   std::vector<std::unique_ptr<ConnectionEvents>> graveyard_;  // may still be on the call stack

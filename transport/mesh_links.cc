@@ -242,9 +242,9 @@ void Mesh::dial_on_loop(int rank, Lane lane) {
   try {
     out.link->connection =
         transports_[peer.row]->connect_on_loop(address->second, lane, same_host, *out.link);
-  } catch (const Error& error) {  // an address that means nothing here, or no descriptor left
+  } catch (const std::exception& error) {  // such as an address that means nothing here
     out.link.reset();
-    return lose_on_loop(rank, error);
+    return lose_on_loop(rank, Error(ErrorCode::kPeerLost, "{}", error.what()));
   }
   auto hello = hello_for(rank, lane);
   const MessageHeader header{.kind = MessageKind::kHello, .total_bytes = hello.size()};

@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 
+#include "core/hash.h"
 #include "transport/shm/shm.h"
 #include "transport/tcp/tcp.h"
 #include "transport/transport.h"
@@ -39,9 +40,7 @@ std::uint64_t this_host_id(const Config& config) {
   // namespace: ranks in different ones cannot share memory.
   const auto text = fmt::format("{} {} {} {} {}", boot_id, inode_of("/proc/self/ns/net"),
                                 inode_of("/proc/self/ns/user"), ::geteuid(), config.host);
-  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return hash;
+  return Hash().add(text).value();
 }
 
 }  // namespace treadle

@@ -56,10 +56,11 @@ TreadleBackend::WorkPtr TreadleBackend::send(Tensors& tensors, int to, int tag) 
   check_tensors(who, tensors);
   const at::Tensor memory = dense(tensor);
   const Call call{"treadle:send", c10d::OpType::SEND, c10d::kUnsetTimeout, true};
-  return run(call, tensors, {.tensors = {memory}, .outputs = {tensor}, .copy_out = {}},
-             [&](Communicator& group, const CallOptions& options, Operations& operations) {
-               operations.push_back(group.send(bytes_of(memory), moved_dtype(memory), to, tag, options));
-             });
+  return run(
+      call, tensors, {.tensors = {memory}, .outputs = {tensor}, .copy_out = {}},
+      [&](Communicator& group, const CallOptions& options, Operations& operations) {
+        operations.push_back(group.send(bytes_of(memory), moved_dtype(memory), to, tag, options));
+      });
 }
 
 TreadleBackend::WorkPtr TreadleBackend::recv(Tensors& tensors, int from, int tag) {
@@ -73,7 +74,8 @@ TreadleBackend::WorkPtr TreadleBackend::recv(Tensors& tensors, int from, int tag
               .outputs = {tensor},
               .copy_out = [tensor, memory] { copy_back(tensor, memory); }},
              [&](Communicator& group, const CallOptions& options, Operations& operations) {
-               operations.push_back(group.recv(writable_bytes_of(memory), moved_dtype(memory), from, tag, options));
+               operations.push_back(
+                   group.recv(writable_bytes_of(memory), moved_dtype(memory), from, tag, options));
              });
 }
 
@@ -99,22 +101,23 @@ TreadleBackend::WorkPtr TreadleBackend::all_to_all_pairs(const Call& call, const
   operands.tensors.insert(operands.tensors.end(), sources.begin(), sources.end());
   const auto me = static_cast<std::size_t>(rank_);
   copy_back(outputs[me], sources[me]);
-  return run(
-      call, shown, std::move(operands),
-      [&](Communicator& group, const CallOptions& options, Operations& operations) {
-        CallOptions each = options;
-        each.blocking = false;  // they need one another
-        for (int step = 1; step < size_; ++step) {
-          const int peer = (rank_ + size_ - step) % size_;
-          const auto& part = outputs[static_cast<std::size_t>(peer)];
-          operations.push_back(group.recv(writable_bytes_of(part), moved_dtype(part), peer, kAllToAllTag, each));
-        }
-        for (int step = 1; step < size_; ++step) {
-          const int peer = (rank_ + step) % size_;
-          const auto& part = sources[static_cast<std::size_t>(peer)];
-          operations.push_back(group.send(bytes_of(part), moved_dtype(part), peer, kAllToAllTag, each));
-        }
-      });
+  return run(call, shown, std::move(operands),
+             [&](Communicator& group, const CallOptions& options, Operations& operations) {
+               CallOptions each = options;
+               each.blocking = false;  // they need one another
+               for (int step = 1; step < size_; ++step) {
+                 const int peer = (rank_ + size_ - step) % size_;
+                 const auto& part = outputs[static_cast<std::size_t>(peer)];
+                 operations.push_back(group.recv(writable_bytes_of(part), moved_dtype(part), peer,
+                                                 kAllToAllTag, each));
+               }
+               for (int step = 1; step < size_; ++step) {
+                 const int peer = (rank_ + step) % size_;
+                 const auto& part = sources[static_cast<std::size_t>(peer)];
+                 operations.push_back(
+                     group.send(bytes_of(part), moved_dtype(part), peer, kAllToAllTag, each));
+               }
+             });
 }
 
 TreadleBackend::WorkPtr TreadleBackend::alltoall_base(at::Tensor& output, at::Tensor& input,
@@ -213,8 +216,8 @@ void TreadleBackend::lead_monitored_barrier(milliseconds timeout, bool wait_all_
   const auto tokens = std::make_shared<std::vector<std::byte>>(size_);
   Operations arrivals(1);  // rank r's is arrivals[r]
   for (int peer = 1; peer < size_; ++peer) {
-    arrivals.push_back(group.recv(Bytes(*tokens).subspan(static_cast<std::size_t>(peer), 1), DType::kU8, peer,
-                                  kMonitoredBarrierTag, options));
+    arrivals.push_back(group.recv(Bytes(*tokens).subspan(static_cast<std::size_t>(peer), 1),
+                                  DType::kU8, peer, kMonitoredBarrierTag, options));
     arrivals.back().on_done([tokens](const Error*) {});
   }
   std::vector<int> missing;
@@ -239,7 +242,8 @@ void TreadleBackend::lead_monitored_barrier(milliseconds timeout, bool wait_all_
   }
   Operations answers;
   for (int peer = 1; peer < size_; ++peer) {
-    answers.push_back(group.send(ConstBytes(&kToken, 1), DType::kU8, peer, kMonitoredBarrierTag, options));
+    answers.push_back(
+        group.send(ConstBytes(&kToken, 1), DType::kU8, peer, kMonitoredBarrierTag, options));
   }
   for (const auto& answer : answers) answer.wait();
 }
@@ -250,8 +254,10 @@ void TreadleBackend::follow_monitored_barrier(milliseconds timeout) {
   options.timeout = timeout + kGrace;
   try {
     const auto token = std::make_shared<std::byte>();
-    const auto hello = group.send(ConstBytes(&kToken, 1), DType::kU8, 0, kMonitoredBarrierTag, options);
-    const auto answer = group.recv(Bytes(token.get(), 1), DType::kU8, 0, kMonitoredBarrierTag, options);
+    const auto hello =
+        group.send(ConstBytes(&kToken, 1), DType::kU8, 0, kMonitoredBarrierTag, options);
+    const auto answer =
+        group.recv(Bytes(token.get(), 1), DType::kU8, 0, kMonitoredBarrierTag, options);
     answer.on_done([token](const Error*) {});
     hello.wait();
     answer.wait();

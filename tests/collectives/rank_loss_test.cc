@@ -237,8 +237,12 @@ class NoWayOut final : public Transport {
   std::function<void()> instead_;
 };
 
-// Runs a barrier of two ranks of which rank 0 connects in that way; returns how both ended.
-std::vector<std::string> barrier_with(const std::function<void(Engine&)>& instead_of_connecting) {
+void nothing(Engine&) {}
+
+// Runs a barrier of two ranks of which rank 0 makes its transport and connects in that way; returns
+// how both ended.
+std::vector<std::string> barrier_with(const std::function<void(Engine&)>& instead_of_connecting,
+                                      const std::function<void(Engine&)>& when_made = nothing) {
   const auto hub = memory_hub();
   const auto map = memory_store_map();
   std::vector<std::string> ends(2);
@@ -248,6 +252,7 @@ std::vector<std::string> barrier_with(const std::function<void(Engine&)>& instea
       TransportRow row = memory_row(hub);
       if (rank == 0) {
         row.make = [&](const TransportEnvironment& environment) {
+          when_made(environment.engine);
           return std::make_unique<NoWayOut>(
               memory_transport(environment, hub),
               [&, &engine = environment.engine] { instead_of_connecting(engine); });
@@ -275,19 +280,28 @@ std::vector<std::string> barrier_with(const std::function<void(Engine&)>& instea
 }
 
 TEST(UnusableLinks, ATransportThatCannotConnectLosesTheRank) {
-  const auto ends =
-      barrier_with([](Engine&) { throw Error(ErrorCode::kSystem, "no descriptor left"); });
+  const auto ends = barrier_with([](Engine&) { throw std::runtime_error("no descriptor left"); });
   EXPECT_THAT(ends[0], HasSubstr("rank 1 is lost: no descriptor left"));
   EXPECT_THAT(ends[0], HasSubstr("barrier"));
   EXPECT_THAT(ends[1], HasSubstr("rank 0"));
 }
 
-TEST(UnusableLinks, AnExceptionOnTheLoopEndsTheGroupOnAllRanks) {
-  const auto ends = barrier_with(
-      [](Engine& engine) { engine.post([] { throw std::runtime_error("out of luck"); }); });
+void throw_on_the_loop(Engine& engine) {
+  engine.post([] { throw std::runtime_error("out of luck"); });
+}
+
+void expect_both_know(const std::vector<std::string>& ends) {
   EXPECT_THAT(ends[0], HasSubstr("out of luck"));
   EXPECT_THAT(ends[0], HasSubstr("barrier"));
   EXPECT_THAT(ends[1], HasSubstr("rank 0 reports: out of luck"));
+}
+
+TEST(UnusableLinks, AnExceptionOnTheLoopEndsTheGroupOnAllRanks) {
+  expect_both_know(barrier_with(throw_on_the_loop));
+}
+
+TEST(UnusableLinks, AnExceptionBeforeTheRanksHaveMetDoesSoToo) {
+  expect_both_know(barrier_with(nothing, throw_on_the_loop));
 }
 
 class StoreHostTest : public testing::TestWithParam<Links> {};

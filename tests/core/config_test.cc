@@ -57,7 +57,7 @@ TEST(ConfigTest, NothingSetGivesTheDefaults) {
   const Config config = config_from({});
   EXPECT_EQ(config.timeout, std::chrono::minutes(30));
   EXPECT_EQ(config.heartbeat, milliseconds(4000));
-  EXPECT_EQ(config.segment_bytes, 262144U);
+  EXPECT_EQ(config.segment_bytes, 261120U);
   for (const Setting& setting : settings_of(config)) {
     EXPECT_EQ(setting.value, setting.standard) << setting.name;
   }

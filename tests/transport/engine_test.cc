@@ -236,7 +236,6 @@ TEST_P(EngineTest, UserCodeRunsInOrderOffTheLoopAndMayWait) {
 
 INSTANTIATE_TEST_SUITE_P(Engine, EngineTest, testing::Values(true, false), thread_name);
 
-// The engine's thread looks after what nobody waits for.
 // Whatever throws, the loop goes on and its owner is told.
 TEST(EngineExceptions, AreHandedToTheOwner) {
   class Thrower final : public Engine::Poller {
@@ -283,6 +282,7 @@ TEST(EngineExceptions, AreHandedToTheOwner) {
   ::close(pipe[1]);
 }
 
+// The engine's thread looks after what nobody waits for.
 class EngineThreadTest : public testing::Test {
  protected:
   void await(std::atomic<bool>& flag) { flag.wait(false); }
